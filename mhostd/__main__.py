@@ -1,0 +1,5 @@
+"""`python -m mhostd`."""
+
+from mhostd.main import main
+
+raise SystemExit(main())

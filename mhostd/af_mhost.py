@@ -1,0 +1,378 @@
+"""The AF_MHOST family: socket, bind, connect, sendmsg, getname, shutdown, sockopts.
+
+Everything here is a function of the tables, the arguments and `now`; receiving needs
+none of it, because udp_mhost puts what arrives on the socket's queue.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections.abc import Callable
+
+from mhostd.errors import MhostError
+from mhostd.mhost_table import Locator, MhostTable
+from mhostd.sock import SK_BUF_MAX, SK_BUF_MIN, Client, Place, Sock
+from mhostd.structs import ErrorReport, MhostProto, Proto
+from mhostd.uapi import (
+    AF_INET,
+    AF_INET6,
+    AF_MHOST,
+    AF_UNSPEC,
+    UDP_PAYLOAD_MAX,
+    SockaddrMhost,
+)
+
+SOCK_DGRAM = 2
+IPPROTO_UDP = 17
+
+# asm-generic/socket.h
+SOL_SOCKET = 1
+SO_TYPE, SO_SNDBUF, SO_RCVBUF, SO_PROTOCOL, SO_DOMAIN = 3, 7, 8, 38, 39
+
+SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
+
+SOCKETS_PER_CLIENT_MAX = 16_384
+
+ANYWHERE = SockaddrMhost(AF_MHOST)
+
+# What says that a locator does not work now, and not that the request is wrong.
+LOCATOR_ERRNOS = frozenset({
+    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN,
+    errno.ENONET, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EPERM,
+    errno.EACCES, errno.ECONNREFUSED, errno.ENOPROTOOPT,
+})  # fmt: skip
+
+
+class AfMhost:
+    """The socket operations, and every open socket."""
+
+    def __init__(self, table: MhostTable, prot: Proto) -> None:
+        self._table = table
+        self._prot = prot
+        self._numbers = itertools.count(1)
+        self.socks: dict[int, Sock] = {}
+
+    def mhost_create(
+        self,
+        client: Client,
+        family: int,
+        type_: int,
+        proto: int,
+        data_ready: Callable[[Sock], None],
+        error_report: ErrorReport,
+    ) -> Sock:
+        """socket(2): open an AF_MHOST datagram socket; its protocol is always UDP.
+
+        Raises:
+            MhostError: EAFNOSUPPORT, ESOCKTNOSUPPORT or EPROTONOSUPPORT for any
+                other family, type or protocol, EMFILE beyond the client's limit.
+        """
+        if family != AF_MHOST:
+            raise MhostError(
+                errno.EAFNOSUPPORT,
+                f"socket: family {family} is not AF_MHOST ({AF_MHOST})",
+            )
+        if type_ != SOCK_DGRAM:
+            raise MhostError(
+                errno.ESOCKTNOSUPPORT,
+                f"socket: type {type_} is not SOCK_DGRAM ({SOCK_DGRAM})",
+            )
+        if proto not in (0, IPPROTO_UDP):
+            raise MhostError(
+                errno.EPROTONOSUPPORT,
+                f"socket: protocol {proto} is neither 0 nor UDP ({IPPROTO_UDP})",
+            )
+        if len(client.socks) >= SOCKETS_PER_CLIENT_MAX:
+            raise MhostError(
+                errno.EMFILE,
+                f"socket: this process has {SOCKETS_PER_CLIENT_MAX} sockets open, "
+                "the most there may be; close some",
+            )
+        sk = Sock(next(self._numbers), client, data_ready, error_report)
+        self.socks[sk.number] = client.socks[sk.number] = sk
+        return sk
+
+    def mhost_release(self, sk: Sock) -> None:
+        """close(2): give everything back."""
+        if sk.sport:
+            self._prot.put_port(sk)
+        del self.socks[sk.number], sk.client.socks[sk.number]
+
+    # --- bind
+
+    def mhost_bind(self, sk: Sock, sa: SockaddrMhost) -> int:
+        """bind(2): everywhere, to one L3, to one address, or to one host's addresses.
+
+        Args:
+            sk: the socket.
+            sa: family AF_MHOST with handle 0 for everywhere, with a handle for those
+                locators of that host which are ours; any other family for all of
+                that L3 (empty or all-zero address) or for one address.
+
+        Returns:
+            The port; for port 0 one that was free at every place.
+
+        Raises:
+            MhostError: EINVAL if it is bound, EAFNOSUPPORT, EADDRNOTAVAIL if the
+                address is not ours, EADDRINUSE, EACCES.
+        """
+        if sk.sport:
+            raise MhostError(
+                errno.EINVAL,
+                f"bind: socket is bound to port {sk.sport}; open another one",
+            )
+        places = self._places(sa)
+        self._prot.get_port(sk, places, sa.port)
+        sk.places, sk.bound = tuple(places), sa
+        return sk.sport
+
+    def _autobind(self, sk: Sock) -> None:
+        """The wildcard and an ephemeral port, as the first send or connect does."""
+        places = self._places(ANYWHERE)
+        self._prot.get_port(sk, places, 0)
+        sk.places = tuple(places)
+
+    def _places(self, sa: SockaddrMhost) -> list[Place]:
+        if sa.family == AF_MHOST:
+            return self._host_places(sa.id_no) if sa.id_no else self._any_places(0)
+        protos = self._table.mhost_protos_for_family(sa.family)
+        if sa.family == AF_UNSPEC or not protos:
+            raise MhostError(
+                errno.EAFNOSUPPORT,
+                f"bind: no L3 handler for family {sa.family}; `mhostctl l3` lists them",
+            )
+        if not sa.address or (sa.family in (AF_INET, AF_INET6) and not any(sa.address)):
+            return self._any_places(sa.family)
+        place = self._local_place(Locator(sa.family, sa.address, sa.scope_id))
+        if place is None:
+            ours = [p.ntop(a) for p in protos for a in p.addresses()]
+            raise MhostError(
+                errno.EADDRNOTAVAIL,
+                f"bind: {self._table.mhost_ntop(sa)} is not an address of this host; "
+                f"of mhostd's own it has {', '.join(ours) or 'none'} in this family",
+            )
+        return [place]
+
+    def _any_places(self, family: int) -> list[Place]:
+        kernel = [
+            Place(proto.name, proto.family, b"")
+            for proto in self._table.protos.values()
+            if proto.udp and family in (0, proto.family)
+        ]
+        return [*kernel, Place("", family, b"")]
+
+    def _host_places(self, handle: int) -> list[Place]:
+        host = self._table.mhost_host(handle)
+        places = [p for locator in host.locators if (p := self._local_place(locator))]
+        if not places:
+            raise MhostError(
+                errno.EADDRNOTAVAIL,
+                f"bind: none of the locators of {host.name} is an address of this host; "
+                "`mhostctl hosts` lists them, '*' binds everywhere",
+            )
+        return places
+
+    def _local_place(self, locator: Locator) -> Place | None:
+        family, address, scope_id = locator
+        for proto in self._table.mhost_protos_for_family(family):
+            if address in proto.addresses():
+                return Place("", family, address)
+            if proto.udp and proto.udp.local(address, scope_id):
+                return Place(proto.name, family, address, scope_id)
+        return None
+
+    # --- connect
+
+    def mhost_connect(self, sk: Sock, sa: SockaddrMhost | None, now: float) -> int:
+        """connect(2): set whom send() goes to and whose datagrams are let in.
+
+        Args:
+            sk: the socket; it is bound if it was not.
+            sa: a locator, or a handle: then every locator of that host is let in.
+                None dissolves the association, and an autobound port with it.
+            now: seconds of a monotonic clock.
+
+        Returns:
+            The local port.
+
+        Raises:
+            MhostError: as mhost_translate_sa and mhost_bind.
+        """
+        if sa is None:
+            sk.peer = None
+            if sk.sport and sk.bound is None:
+                self._prot.put_port(sk)
+                sk.places = ()
+        else:
+            sa = self._full(sa)
+            self._table.mhost_translate_sa(sa, now, self._usable(sk))
+            if not sk.sport:
+                self._autobind(sk)
+            sk.peer = sa
+        self._prot.connect(sk)
+        return sk.sport
+
+    def _full(self, sa: SockaddrMhost) -> SockaddrMhost:
+        """An explicit address cut to the length of its family."""
+        for proto in self._table.mhost_protos_for_family(sa.family):
+            return sa._replace(address=sa.address[: proto.addr_len])
+        return sa
+
+    # --- send
+
+    def mhost_sendmsg(
+        self, sk: Sock, payload: bytes, sa: SockaddrMhost | None, now: float
+    ) -> None:
+        """sendmsg(2): translate, bind if unbound, send; nothing is sent on error.
+
+        For an AF_MHOST destination a locator that refuses the datagram at once is
+        passed over and the next one tried, until one takes it.
+
+        Args:
+            sk: the socket.
+            payload: octets of one datagram, at most 65507.
+            sa: destination, or None for the connected peer.
+            now: seconds of a monotonic clock.
+
+        Raises:
+            MhostError: EPIPE after shutdown, EDESTADDRREQ, EMSGSIZE, EINVAL for
+                port 0, and what mhost_translate_sa and the last locator say.
+        """
+        if sk.shut_write:
+            raise MhostError(errno.EPIPE, "sendto: shut down for writing")
+        if sa is None:
+            sa = sk.peer
+        if sa is None or sa == sa._replace(family=AF_MHOST, id_no=0):
+            raise MhostError(
+                errno.EDESTADDRREQ, "sendto: no destination; give one, or connect first"
+            )
+        limit = min(sk.sndbuf, UDP_PAYLOAD_MAX)
+        if len(payload) > limit:
+            raise MhostError(
+                errno.EMSGSIZE,
+                f"sendto: payload of {len(payload)} octets exceeds {limit}",
+            )
+        if sa.port == 0:
+            raise MhostError(errno.EINVAL, "sendto: port 0 is no destination")
+        usable = self._usable(sk)
+        tried: set[Locator] = set()
+        while True:
+            proto, locator = self._table.mhost_translate_sa(sa, now, usable)
+            if not sk.sport:
+                self._autobind(sk)
+            try:
+                self._prot.sendmsg(sk, payload, proto, locator)
+            except MhostError as err:
+                where = Locator(locator.family, locator.address, locator.scope_id)
+                if err.errno not in LOCATOR_ERRNOS:
+                    raise
+                self._table.locator_failed(where, err.errno, now)
+                if sa.family != AF_MHOST or where in tried:
+                    raise
+                tried.add(where)
+            else:
+                sk.tx_datagrams += 1
+                return
+
+    def mhost_err(self, sa: SockaddrMhost, err: MhostError, now: float) -> None:
+        """An error came back for a datagram to that locator: translation learns."""
+        if err.errno in LOCATOR_ERRNOS:
+            locator = Locator(sa.family, sa.address, sa.scope_id)
+            self._table.locator_failed(locator, err.errno, now)
+
+    @staticmethod
+    def _usable(sk: Sock) -> Callable[[MhostProto], bool]:
+        def usable(proto: MhostProto) -> bool:
+            if not sk.sport:
+                return True
+            if proto.udp:
+                return any(place.l3 == proto.name for place in sk.places)
+            return any(
+                not place.l3 and place.family in (0, proto.family) for place in sk.places
+            )
+
+        return usable
+
+    # --- the rest
+
+    def mhost_getname(self, sk: Sock, peer: bool) -> SockaddrMhost:
+        """getsockname(2), or getpeername(2); ENOTCONN if there is no peer."""
+        if not peer:
+            return (sk.bound or ANYWHERE)._replace(port=sk.sport)
+        if sk.peer is None:
+            raise MhostError(errno.ENOTCONN, "getpeername: the socket is not connected")
+        return sk.peer
+
+    def mhost_shutdown(self, sk: Sock, how: int) -> None:
+        """shutdown(2); as in Linux it takes effect even where it says ENOTCONN."""
+        sk.shut_read |= how in (SHUT_RD, SHUT_RDWR)
+        sk.shut_write |= how in (SHUT_WR, SHUT_RDWR)
+        if sk.peer is None:
+            raise MhostError(errno.ENOTCONN, "shutdown: the socket is not connected")
+
+    def mhost_getsockopt(self, sk: Sock, level: int, option: int) -> int:
+        """getsockopt(2); ENOPROTOOPT for what there is not."""
+        values = {
+            SO_TYPE: SOCK_DGRAM,
+            SO_DOMAIN: AF_MHOST,
+            SO_PROTOCOL: IPPROTO_UDP,
+            SO_RCVBUF: sk.rcvbuf,
+            SO_SNDBUF: sk.sndbuf,
+        }
+        if level != SOL_SOCKET or option not in values:
+            raise _no_option("getsockopt", level, option)
+        return values[option]
+
+    def mhost_setsockopt(self, sk: Sock, level: int, option: int, value: int) -> None:
+        """setsockopt(2); buffer sizes are doubled and bounded as in Linux."""
+        if level != SOL_SOCKET:
+            raise _no_option("setsockopt", level, option)
+        if option == SO_RCVBUF:
+            sk.rcvbuf = _buffer_size(value)
+        elif option == SO_SNDBUF:
+            sk.sndbuf = _buffer_size(value)
+        else:
+            raise _no_option("setsockopt", level, option)
+
+    # --- protocols come and go under live sockets
+
+    def mhost_proto_added(self, proto: MhostProto) -> list[tuple[Sock, MhostError]]:
+        """Bind the sockets that are bound everywhere (or to its family) there too.
+
+        Returns:
+            The sockets for which that failed, and why; they go on without it.
+        """
+        failed = []
+        for sk in self.socks.values() if proto.udp else ():
+            wanted = self._any_places(proto.family)[0]
+            everywhere = any(not p.address and p.family in (0, proto.family) for p in sk.places)
+            if not everywhere or wanted in sk.places:
+                continue
+            try:
+                assert proto.udp is not None
+                proto.udp.bind(sk, wanted, sk.sport)
+            except MhostError as err:
+                failed.append((sk, err))
+            else:
+                sk.places = (wanted, *sk.places)
+        return failed
+
+    def mhost_proto_removed(self, proto: MhostProto) -> None:
+        """Let go of what the sockets had there; they stay open."""
+        for sk in self.socks.values() if proto.udp else ():
+            assert proto.udp is not None
+            proto.udp.release(sk)
+            sk.places = tuple(p for p in sk.places if p.l3 != proto.name)
+
+
+def _buffer_size(value: int) -> int:
+    """As Linux sock_setsockopt: bounded to the maximum, then doubled."""
+    return max(SK_BUF_MIN, 2 * min(max(value, 0), SK_BUF_MAX // 2))
+
+
+def _no_option(call: str, level: int, option: int) -> MhostError:
+    return MhostError(
+        errno.ENOPROTOOPT,
+        f"{call}: level {level} has no option {option} here; see docs/ipc.md",
+    )

@@ -1,0 +1,220 @@
+"""mhostd.toml -> frozen Config. Units are in the names; unknown keys are refused."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from mhostd.uapi import DEFAULT_ADMIN_SOCKET, DEFAULT_SOCKET
+
+IFNAMSIZ = 16  # octets, linux/if.h, the terminating zero included
+
+
+class ConfigError(ValueError):
+    """The configuration is refused; the text has the path of the key and why."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file; a misspelt key is an error with its path."""
+
+
+IfName = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=IFNAMSIZ - 1, pattern=r"^[^/\s]+$")
+]
+
+
+class Ipc(_Section, frozen=True):
+    """Where applications and mhostctl find the daemon."""
+
+    socket: str = DEFAULT_SOCKET
+    admin_socket: str = DEFAULT_ADMIN_SOCKET
+    group: str = "mhost"
+
+
+class TunInet(_Section, frozen=True):
+    """One IP family on the TUN.
+
+    Attributes:
+        address: ours, with the length of the on-link prefix: "10.77.1.1/24".
+        host_address: the kernel's end, in the same prefix.
+        prefixes: destinations that mhostd reaches over the TUN instead of the host
+            kernel's UDP; the on-link prefix is always one of them.
+    """
+
+    address: str
+    host_address: str
+    prefixes: list[str] = []
+
+
+class Tun(_Section, frozen=True):
+    """The TUN device; without an `inet` or `inet6` it carries plug-ins only."""
+
+    name: IfName = "mhost0"
+    mtu: Annotated[int, msgspec.Meta(ge=1280, le=65535)] = 1500
+    inet: TunInet | None = None
+    inet6: TunInet | None = None
+    routes: list[str] = []
+
+
+class Ethernet(_Section, frozen=True):
+    """An Ethernet device for plug-ins; neighbours: `proto:address` -> MAC."""
+
+    device: IfName
+    neighbours: dict[str, str] = {}
+
+
+class L3(_Section, frozen=True):
+    """A plug-in L3 protocol: our address on it, and the device it uses."""
+
+    address: str
+    device: IfName | None = None
+
+
+class Resolver(_Section, frozen=True):
+    """What is asked about names that nobody bound."""
+
+    system: bool = True
+    ttl_s: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 30.0
+    negative_ttl_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 5.0
+
+
+class Log(_Section, frozen=True):
+    """Python logging; nothing per packet above debug."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section, frozen=True):
+    """The whole file."""
+
+    ipc: Ipc = Ipc()
+    tun: Tun | None = Tun()
+    ethernet: list[Ethernet] = []
+    l3: dict[str, L3] = {}
+    hosts: dict[str, list[str]] = {}
+    resolver: Resolver = Resolver()
+    log: Log = Log()
+
+
+class TunAddress(NamedTuple):
+    """A TunInet, read.
+
+    Attributes:
+        address: ours, octets.
+        host_address: the kernel's, text.
+        prefixlen: of the on-link prefix.
+        prefixes: (address octets, bits) that go over the TUN, on-link one first.
+    """
+
+    address: bytes
+    host_address: str
+    prefixlen: int
+    prefixes: tuple[tuple[bytes, int], ...]
+
+
+def parse_config(text: str) -> Config:
+    """Read and check a configuration.
+
+    Raises:
+        ConfigError: with the path of the key and the reason, or line and column.
+    """
+    try:
+        config = msgspec.toml.decode(text, type=Config)
+    except msgspec.ValidationError as err:
+        raise ConfigError(_path_first(str(err))) from None
+    except msgspec.DecodeError as err:
+        raise ConfigError(str(err)) from None
+    _check(config)
+    return config
+
+
+def tun_address(inet: TunInet, version: int) -> TunAddress:
+    """Read the addresses of one family; ConfigError names the key."""
+    where = "tun.inet" if version == 4 else "tun.inet6"
+    own = _interface(f"{where}.address", inet.address, version)
+    kernel = _interface(f"{where}.host_address", inet.host_address, version)
+    if own.ip == kernel.ip:
+        raise ConfigError(
+            f"{where}.host_address: {kernel.ip} is `address` too; a packet to an address "
+            "of the kernel never reaches the TUN, so the two must differ"
+        )
+    if kernel.ip not in own.network:
+        raise ConfigError(f"{where}.host_address: {kernel.ip} is not in {own.network}")
+    networks = [own.network]
+    for i, prefix in enumerate(inet.prefixes):
+        network = _network(f"{where}.prefixes[{i}]", prefix, version)
+        if network not in networks:
+            networks.append(network)
+    return TunAddress(
+        own.ip.packed,
+        str(kernel.ip),
+        own.network.prefixlen,
+        tuple((n.network_address.packed, n.prefixlen) for n in networks),
+    )
+
+
+def _check(config: Config) -> None:
+    """What types alone do not say."""
+    for key in ("socket", "admin_socket"):
+        value = getattr(config.ipc, key)
+        if not value.startswith("ipc:///"):
+            raise ConfigError(f"ipc.{key}: {value!r} is no `ipc:///path`")
+    devices = set()
+    if config.tun:
+        devices.add(config.tun.name)
+        if config.tun.inet:
+            tun_address(config.tun.inet, 4)
+        if config.tun.inet6:
+            tun_address(config.tun.inet6, 6)
+        for i, route in enumerate(config.tun.routes):
+            _network(f"tun.routes[{i}]", route)
+    for i, eth in enumerate(config.ethernet):
+        if eth.device in devices:
+            raise ConfigError(f"ethernet[{i}].device: {eth.device} is named twice")
+        devices.add(eth.device)
+        for key, mac in eth.neighbours.items():
+            if not re.fullmatch(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", mac):
+                raise ConfigError(
+                    f"ethernet[{i}].neighbours.{key}: {mac!r} is no MAC address; "
+                    "want 02:00:00:00:00:01"
+                )
+    for name, l3 in config.l3.items():
+        if l3.device is not None and l3.device not in {*devices, "lo"}:
+            raise ConfigError(
+                f"l3.{name}.device: {l3.device!r} is no configured device; "
+                f"have {', '.join(sorted(devices)) or 'none'} and lo"
+            )
+        if l3.device is None and not devices:
+            raise ConfigError(f"l3.{name}.device: there is no device to use; name `lo`")
+
+
+def _interface(
+    where: str, text: str, version: int
+) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    try:
+        kind = ipaddress.IPv4Interface if version == 4 else ipaddress.IPv6Interface
+        return kind(text)
+    except ValueError as err:
+        raise ConfigError(f"{where}: {err}") from None
+
+
+def _network(
+    where: str, text: str, version: int = 0
+) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as err:
+        raise ConfigError(f"{where}: {err}") from None
+    if version and network.version != version:
+        raise ConfigError(f"{where}: {text} is no IPv{version} prefix")
+    return network
+
+
+def _path_first(message: str) -> str:
+    """`what - at `$.a.b`` of msgspec as `a.b: what`."""
+    what, _, path = message.partition(" - at ")
+    path = path.strip("`").removeprefix("$").removeprefix(".")
+    return f"{path}: {what}" if path else what

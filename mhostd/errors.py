@@ -1,0 +1,58 @@
+"""How things go wrong, once for each direction.
+
+Downward (an application asked for something): raise `MhostError`. It is an
+`OSError`, so its errno and text cross ZeroMQ and the client raises what a
+kernel socket would have raised.
+
+Upward (a frame arrived): return a `DropReason`. Nobody waits for an exception
+there; `NetCore.netif_receive_skb` counts it, once, for everyone.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class MhostError(OSError):
+    """A request the stack refuses.
+
+    Attributes:
+        errno: what the application will see.
+        strerror: names the call, the value, the limit and the way out.
+    """
+
+    errno: int
+    strerror: str
+
+
+class HostUnresolvedError(MhostError):
+    """Nobody bound this name and no resolver answered for it yet.
+
+    Attributes:
+        name: the host name to resolve; the send may be tried again afterwards.
+    """
+
+    def __init__(self, err: int, text: str, name: str) -> None:
+        super().__init__(err, text)
+        self.name = name
+
+
+class DropReason(enum.StrEnum):
+    """Why a frame was dropped; names follow Linux `enum skb_drop_reason`."""
+
+    PKT_TOO_SMALL = "pkt_too_small"  # shorter than its headers or lengths say
+    UNHANDLED_PROTO = "unhandled_proto"  # no handler for EtherType or family
+    IP_INHDR = "ip_inhdr"  # an L3 header field has a value it may not have
+    IP_CSUM = "ip_csum"  # IPv4 header checksum
+    IP_NOPROTO = "ip_noproto"  # no L4 handler for this protocol number
+    IP_FRAGMENT = "ip_fragment"  # a fragment; `inet` and `inet6` reassemble none
+    OTHERHOST = "otherhost"  # not addressed to us
+    ICMP_CSUM = "icmp_csum"  # ICMP or ICMPv6 checksum
+    ICMP_TYPE = "icmp_type"  # an ICMP message that nothing here acts on
+    UDP_HDR = "udp_hdr"  # a UDP length below 8 (RFC 768)
+    UDP_CSUM = "udp_csum"  # UDP checksum
+    NO_SOCKET = "no_socket"  # nobody has the port
+    SOCKET_FILTER = "socket_filter"  # connected to somebody else
+    SOCKET_RCVBUFF = "socket_rcvbuff"  # the socket's receive buffer is full
+    DEV_READY = "dev_ready"  # going out: the device is down
+    FULL_RING = "full_ring"  # going out: the device takes no more

@@ -1,0 +1,183 @@
+"""The host kernel's UDP sockets, one for each place where a socket of ours is bound.
+
+Every socket has IP_RECVERR on, so an ICMP error, which names the destination that it
+is about, reaches the AF_MHOST socket and translation, connected or not (ip(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from mhostd.dev import NetCore
+from mhostd.errors import DropReason, MhostError
+from mhostd.sock import Datagram, Place, Sock
+from mhostd.structs import Watch
+from mhostd.uapi import SockaddrMhost
+
+RX_BATCH = 64
+QueueRcv = Callable[[Sock, Datagram], DropReason | None]
+
+_IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
+_EXTENDED_ERR = struct.Struct("=IBBBBII")  # struct sock_extended_err, linux/errqueue.h
+_ORIGIN_LOCAL = 1
+
+
+class HostUdp:
+    """Kernel sockets by AF_MHOST socket.
+
+    Attributes:
+        queue_rcv: by address family, who takes what arrives; filled in by init.
+    """
+
+    def __init__(self, core: NetCore, watch: Watch) -> None:
+        self._core = core
+        self._watch = watch
+        self._socks: dict[tuple[Sock, int], list[socket.socket]] = {}
+        self._buffer = bytearray(65536)
+        self.queue_rcv: dict[int, QueueRcv] = {}
+
+    @staticmethod
+    def supported(family: int) -> bool:
+        """Whether the kernel has this family at all (IPv6 can be off)."""
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as s:
+                s.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        except OSError as err:
+            return err.errno == errno.EADDRINUSE
+        return True
+
+    def local(self, family: int, address: bytes, scope_id: int) -> bool:
+        """Whether the kernel has this address."""
+        with socket.socket(family, socket.SOCK_DGRAM) as s:
+            try:
+                s.bind(_sockaddr(SockaddrMhost(family, 0, address, 0, scope_id)))
+            except OSError:
+                return False
+        return True
+
+    def bind(self, sk: Sock, place: Place, port: int) -> int:
+        """Open and bind a kernel socket; port 0 lets the kernel choose.
+
+        Returns:
+            The port.
+
+        Raises:
+            MhostError: EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE.
+        """
+        address = place.address or bytes(4 if place.family == socket.AF_INET else 16)
+        to = _sockaddr(SockaddrMhost(place.family, port, address, 0, place.scope_id))
+        try:
+            s = self._open(place.family)
+        except OSError as err:
+            raise _error("socket", f"{place.l3}", err) from None
+        try:
+            s.bind(to)
+        except OSError as err:
+            s.close()
+            raise _error("bind", f"{place.l3} {to[0]} port {port}", err) from None
+        self._socks.setdefault((sk, place.family), []).append(s)
+        self._watch(s.fileno(), lambda: self._on_readable(sk, s))
+        return int(s.getsockname()[1])
+
+    @staticmethod
+    def _open(family: int) -> socket.socket:
+        s = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        if family == socket.AF_INET6:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            s.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        else:
+            s.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        return s
+
+    def release(self, sk: Sock, family: int) -> None:
+        """Close the kernel sockets of one family."""
+        for s in self._socks.pop((sk, family), ()):
+            self._watch(s.fileno(), None)
+            s.close()
+
+    def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost) -> None:
+        """Send one datagram from the kernel socket of that family.
+
+        Raises:
+            MhostError: what sendto(2) says of this datagram.
+        """
+        socks = self._socks.get((sk, sa.family))
+        if not socks:
+            raise MhostError(
+                errno.ENETUNREACH, "sendto: the socket is not bound in this family"
+            )
+        to = _sockaddr(sa)
+        try:
+            socks[0].sendto(payload, to)
+        except OSError as err:
+            # With IP_RECVERR a pending error of an earlier datagram is raised here
+            # instead of sending; take it off the queue and send.
+            if not self._error_queue(sk, socks[0]):
+                raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
+            try:
+                socks[0].sendto(payload, to)
+            except OSError as again:
+                raise _error("sendto", f"{to[0]} port {to[1]}", again) from None
+
+    def _on_readable(self, sk: Sock, s: socket.socket) -> None:
+        for _ in range(RX_BATCH):
+            try:
+                octets, address = s.recvfrom_into(self._buffer)
+            except BlockingIOError:
+                break
+            except OSError:
+                if self._error_queue(sk, s):
+                    continue
+                break
+            source = _from_sockaddr(s.family, address)
+            payload = bytes(memoryview(self._buffer)[:octets])
+            reason = self.queue_rcv[s.family](sk, Datagram(payload, source))
+            if reason is not None:
+                self._core.kfree_skb(reason)
+        else:
+            return
+        self._error_queue(sk, s)
+
+    def _error_queue(self, sk: Sock, s: socket.socket) -> int:
+        """Report what the error queue holds; return how much that was."""
+        for count in range(RX_BATCH):
+            try:
+                _data, control, _flags, address = s.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return count
+            sa = _from_sockaddr(s.family, address)
+            for _level, _type, data in control:
+                number, origin, *_rest = _EXTENDED_ERR.unpack_from(data)
+                what = f"{address[0]} port {address[1]}: {os.strerror(number)} (ICMP)"
+                sk.error_report(sk, MhostError(number, what), sa, origin == _ORIGIN_LOCAL)
+        return RX_BATCH
+
+
+def _sockaddr(sa: SockaddrMhost) -> tuple[str, int] | tuple[str, int, int, int]:
+    text = socket.inet_ntop(sa.family, sa.address)
+    if sa.family == socket.AF_INET:
+        return text, sa.port
+    return text, sa.port, 0, sa.scope_id
+
+
+def _from_sockaddr(
+    family: int, address: tuple[str, int] | tuple[str, int, int, int]
+) -> SockaddrMhost:
+    host = address[0].partition("%")[0]
+    scope_id = address[3] if len(address) == 4 else 0
+    return SockaddrMhost(family, address[1], socket.inet_pton(family, host), 0, scope_id)
+
+
+def _error(call: str, what: str, err: OSError) -> MhostError:
+    number = err.errno or errno.EIO
+    ways_out = {
+        errno.EADDRINUSE: "; `ss -ulnp` and `mhostctl sockets` show by whom",
+        errno.EACCES: "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        errno.EMFILE: "; raise LimitNOFILE of the daemon",
+    }
+    text = f"{call}: {what}: {os.strerror(number)}{ways_out.get(number, '')}"
+    return MhostError(number, text)

@@ -1,0 +1,207 @@
+"""mhost_init: the one place where the layers are joined; read it from top to bottom.
+
+Each layer is given the one below it, then tells the one below it whom to call. It
+opens nothing: the devices are given, so a whole stack runs inside a test, and
+`mhostctl config check` builds one to see whether it could.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar
+
+from mhostd.af_mhost import AfMhost
+from mhostd.config import Config, ConfigError, tun_address
+from mhostd.dev import NetCore, NetDevice
+from mhostd.errors import MhostError
+from mhostd.host_udp import HostUdp
+from mhostd.l3.host_inet import AfHostInet
+from mhostd.l3.inet import AfInet
+from mhostd.l3.inet6 import AfInet6
+from mhostd.l3.otherproto import AfOtherproto
+from mhostd.l3.testproto import AfTestproto
+from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
+from mhostd.lo import Loopback
+from mhostd.mhost_table import MhostTable
+from mhostd.sock import Sock
+from mhostd.structs import MhostProto, PacketType
+from mhostd.uapi import AF_INET, AF_INET6
+from mhostd.udp.udp_mhost import UdpMhost
+from mhostd.udp.udp_table import UdpTable
+
+_T = TypeVar("_T")
+PlugIn = Callable[[L3Wrapper, NetDevice, str], MhostProto]
+
+# A new L3 protocol is its file in l3/, its import above, and its line here.
+PLUG_INS: dict[str, PlugIn] = {
+    "testproto": lambda l3, dev, addr: AfTestproto(l3, dev, addr).testproto_mhost_proto,
+    "otherproto": lambda l3, dev, addr: AfOtherproto(l3, dev, addr).otherproto_mhost_proto,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """An L3 handler as the configuration wants it, registered or not."""
+
+    proto: MhostProto
+    prefixes: tuple[tuple[bytes, int], ...] = ((b"", 0),)
+    ptype: PacketType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One network stack; a process may hold several, and tests do."""
+
+    core: NetCore
+    table: MhostTable
+    af_mhost: AfMhost
+    udp: UdpMhost
+    handlers: dict[str, Handler] = field(default_factory=dict)
+
+    def l3_register(self, handler: Handler) -> list[tuple[Sock, MhostError]]:
+        """Register a handler, also under live sockets.
+
+        Returns:
+            The sockets that could not be bound there too, and why.
+        """
+        self.table.mhost_register_proto(handler.proto, handler.prefixes)
+        if handler.ptype is not None:
+            self.core.dev_add_pack(handler.ptype)
+        self.handlers[handler.proto.name] = handler
+        return self.af_mhost.mhost_proto_added(handler.proto)
+
+    def l3_unregister(self, name: str) -> None:
+        """Remove a handler; its sockets stay open and go on with the others."""
+        proto = self.table.mhost_unregister_proto(name)
+        ptype = self.handlers[name].ptype
+        if ptype is not None:
+            self.core.dev_remove_pack(ptype)
+        self.af_mhost.mhost_proto_removed(proto)
+
+    def l3_set(self, name: str, up: bool) -> None:
+        """Register again, or remove, a handler that the configuration has."""
+        if name not in self.handlers:
+            raise MhostError(
+                errno.ENOENT,
+                f"no L3 handler {name} is configured; there are {', '.join(self.handlers)}",
+            )
+        if up:
+            self.l3_register(self.handlers[name])
+        else:
+            self.l3_unregister(name)
+
+
+def mhost_init(
+    config: Config,
+    core: NetCore,
+    *,
+    tun: NetDevice | None = None,
+    ethernet: tuple[NetDevice, ...] = (),
+    host_udp: HostUdp | None = None,
+    rng: Random | None = None,
+) -> Stack:
+    """Build a stack on devices that are open already.
+
+    Args:
+        config: checked by parse_config().
+        core: empty; the devices have it too.
+        tun: the TUN, if the configuration has one.
+        ethernet: devices in the order of the configuration.
+        host_udp: the host kernel's UDP; without it there is no `host_inet`.
+        rng: where ephemeral ports come from; unpredictable unless given.
+
+    Raises:
+        ConfigError: a plug-in or a host is not what the configuration says.
+    """
+    table = MhostTable()
+    udp = UdpMhost(UdpTable(rng or Random()), table)
+    lo = Loopback(core)
+    l3 = L3Wrapper(core, table, lo, udp.udpmhost_prot)
+    af_mhost = AfMhost(table, udp.udpmhost_prot)
+    stack = Stack(core, table, af_mhost, udp)
+
+    for dev in (lo, tun, *ethernet):
+        if dev is not None:
+            core.register_netdevice(dev)
+    core.dev_add_pack(l3.mhost_ptype)
+    l3.mhost_add_protocol(IPPROTO_UDP, udp.udp_protocol)
+
+    if host_udp is not None:
+        for family in (AF_INET, AF_INET6):
+            if host_udp.supported(family):
+                kernel = AfHostInet(l3, host_udp, family)
+                host_udp.queue_rcv[family] = kernel.host_inet_queue_rcv
+                stack.l3_register(Handler(kernel.host_inet_mhost_proto))
+    if tun is not None and config.tun is not None:
+        if config.tun.inet is not None:
+            v4 = tun_address(config.tun.inet, 4)
+            inet = AfInet(l3, tun, v4.address)
+            stack.l3_register(Handler(inet.inet_mhost_proto, v4.prefixes, inet.inet_ptype))
+        if config.tun.inet6 is not None:
+            v6 = tun_address(config.tun.inet6, 6)
+            inet6 = AfInet6(l3, tun, v6.address)
+            stack.l3_register(Handler(inet6.inet6_mhost_proto, v6.prefixes, inet6.inet6_ptype))
+    for name, plug_in in config.l3.items():
+        if name not in PLUG_INS:
+            raise ConfigError(f"l3.{name}: no such handler; there are {', '.join(PLUG_INS)}")
+        dev = core.devices.get(plug_in.device or _default_device(tun, ethernet))
+        if dev is None:
+            raise ConfigError(f"l3.{name}.device: there is no device to use; name `lo`")
+        try:
+            stack.l3_register(Handler(PLUG_INS[name](l3, dev, plug_in.address)))
+        except ValueError as err:
+            raise ConfigError(f"l3.{name}.address: {err}") from None
+
+    for i, eth in enumerate(config.ethernet):
+        for text, mac in eth.neighbours.items():
+            where = f"ethernet[{i}].neighbours.{text}"
+            family, address, _scope = _checked(where, table.mhost_pton, text)
+            ethernet[i].neighbours[family, address] = bytes.fromhex(mac.replace(":", ""))
+    bind_hosts(table, config)
+    return stack
+
+
+def check_config(config: Config) -> Stack:
+    """Build the stack of a configuration on devices that are none, to see if one can.
+
+    Raises:
+        ConfigError: with the path of the key and the reason.
+    """
+    core = NetCore()
+    return mhost_init(
+        config,
+        core,
+        tun=NetDevice(config.tun.name, config.tun.mtu) if config.tun else None,
+        ethernet=tuple(NetDevice(eth.device) for eth in config.ethernet),
+        host_udp=HostUdp(core, lambda _fd, _callback: None),
+    )
+
+
+def bind_hosts(table: MhostTable, config: Config) -> None:
+    """Bind the names of the configuration; ConfigError names the one that is wrong."""
+    for name, texts in config.hosts.items():
+        locators = [
+            _checked(f"hosts.{name}[{i}]", table.mhost_pton, text)
+            for i, text in enumerate(texts)
+        ]
+        try:
+            table.insert_sockaddr_id(name, locators)
+        except MhostError as err:
+            raise ConfigError(f"hosts.{name}: {err.strerror}") from None
+
+
+def _checked(where: str, read: Callable[[str], _T], text: str) -> _T:
+    try:
+        return read(text)
+    except MhostError as err:
+        raise ConfigError(f"{where}: {err.strerror}") from None
+
+
+def _default_device(tun: NetDevice | None, ethernet: tuple[NetDevice, ...]) -> str:
+    """Plug-ins leave the host over Ethernet where there is one."""
+    if ethernet:
+        return ethernet[0].name
+    return tun.name if tun else ""

@@ -1,0 +1,328 @@
+"""The system calls: each request and each record becomes a call on AfMhost.
+
+The only place that turns a MhostError into an answer, parks a send until the resolver
+has one, and hands what has arrived to the applications at the end of a wake.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from mhostd.af_mhost import AfMhost
+from mhostd.errors import HostUnresolvedError, MhostError
+from mhostd.mhost_table import MhostTable
+from mhostd.sock import Client, Datagram, Sock, sock_dequeue, sock_rfree
+from mhostd.structs import Answer, ProtoOps
+from mhostd.uapi import (
+    AF_MHOST,
+    RECORD_CONNECTED,
+    RECORD_REPLY,
+    VERSION,
+    AdminRequest,
+    AnsweredRequest,
+    Bind,
+    ClientRequest,
+    Close,
+    Connect,
+    Consumed,
+    Event,
+    GetName,
+    GetSockOpt,
+    Hello,
+    HelloReply,
+    Lookup,
+    Record,
+    Reply,
+    Request,
+    Resolve,
+    SetSockOpt,
+    Show,
+    Shutdown,
+    SockaddrMhost,
+    SockError,
+    Socket,
+    SocketRequest,
+    Spell,
+    pack_data,
+    pack_record,
+    unpack_data,
+)
+
+BATCH_OCTETS = 1 << 16  # of records in one data message to an application
+HANDLES_PER_CLIENT_MAX = 65_536
+PARKED_MAX = 256  # sends of one client that wait for the resolver
+
+Send = Callable[[Client, Event | bytes], bool]
+
+log = logging.getLogger(__name__)
+
+
+class Calls:
+    """What the door is given as ProtoOps.
+
+    Attributes:
+        send: puts a message on a client's connection; False if it must wait. init
+            gives it, as the door is built after this.
+    """
+
+    def __init__(
+        self,
+        af_mhost: AfMhost,
+        table: MhostTable,
+        clock: Callable[[], float],
+        resolve: Callable[[str, Callable[[], None]], None],
+        show: Callable[[str, Answer, int], None],
+        admin: Callable[[AdminRequest], Any],
+    ) -> None:
+        self._af_mhost = af_mhost
+        self._table = table
+        self._clock = clock
+        self._resolve = resolve
+        self._show = show
+        self._admin = admin
+        self._instance = os.urandom(8).hex()
+        self._ready: dict[Sock, None] = {}
+        self._parked: dict[Client, int] = {}
+        self.send: Send = lambda _client, _event: True
+        self.ops = ProtoOps(self.request, self.records, self.release)
+
+    # --- requests
+
+    def request(self, client: Client, request: Request, answer: Answer) -> None:
+        """Carry out one control message and answer it."""
+        if isinstance(request, Consumed):
+            sk = client.socks.get(request.sock)
+            if sk is not None:
+                sock_rfree(sk, request.octets)
+            return
+        try:
+            self._dispatch(client, request, answer)
+        except HostUnresolvedError as err:
+            again = lambda: self._once_resolved(client, request, answer)  # noqa: E731
+            self._park(client, err, again, answer, request.seq)
+        except MhostError as err:
+            answer(Reply(request.seq, err.errno, err.strerror))
+        except Exception:
+            log.exception("%s of client %d", type(request).__name__, client.pid)
+            answer(Reply(request.seq, errno.EIO, "internal error; see the daemon's log"))
+
+    def _once_resolved(self, client: Client, request: AnsweredRequest, answer: Answer) -> None:
+        try:
+            self._dispatch(client, request, answer)
+        except MhostError as err:
+            answer(Reply(request.seq, err.errno, err.strerror))
+
+    def _dispatch(self, client: Client, request: AnsweredRequest, answer: Answer) -> None:
+        if isinstance(request, Show):
+            self._show(request.what, answer, request.seq)
+            return
+        if isinstance(request, SocketRequest):
+            value = self._on_socket(client, request)
+        elif isinstance(request, AdminRequest):
+            if not client.admin:
+                raise MhostError(
+                    errno.EPERM,
+                    "this verb changes something: ask on the admin socket, as root",
+                )
+            value = self._admin(request)
+        else:
+            value = self._on_client(client, request)
+        answer(Reply(request.seq, 0, "", value))
+
+    def _on_client(self, client: Client, request: ClientRequest) -> Any:
+        match request:
+            case Hello():
+                protos = self._table.protos.items()
+                l3 = [(number, p.name, p.family) for number, p in protos]
+                return HelloReply(VERSION, self._instance, l3)
+            case Socket(family=family, type=type_, proto=proto):
+                sk = self._af_mhost.mhost_create(
+                    client, family, type_, proto, self._sk_data_ready, self._sk_error_report
+                )
+                return sk.number
+            case Lookup(host=text):
+                if ":" in text:
+                    locator = self._table.mhost_pton(text)
+                    return SockaddrMhost(locator.family, 0, locator.address)
+                return SockaddrMhost(AF_MHOST, 0, b"", self._hold(client, text))
+            case Resolve(host=text):
+                return self._locators(client, text)
+            case Spell(sa=sa):
+                return self._table.mhost_ntop(sa)
+
+    def _on_socket(self, client: Client, request: SocketRequest) -> Any:
+        sk = client.socks.get(request.sock)
+        if sk is None:
+            raise MhostError(
+                errno.EBADF, f"socket {request.sock} is not open on this connection"
+            )
+        call = self._af_mhost
+        match request:
+            case Bind(sa=sa):
+                return call.mhost_bind(sk, sa)
+            case Connect(sa=sa):
+                return call.mhost_connect(sk, sa, self._clock())
+            case GetName(peer=peer):
+                return call.mhost_getname(sk, peer)
+            case Shutdown(how=how):
+                return call.mhost_shutdown(sk, how)
+            case Close():
+                self._ready.pop(sk, None)
+                return call.mhost_release(sk)
+            case SetSockOpt(level=level, option=option, value=value):
+                return call.mhost_setsockopt(sk, level, option, value)
+            case GetSockOpt(level=level, option=option):
+                return call.mhost_getsockopt(sk, level, option)
+
+    def _hold(self, client: Client, name: str) -> int:
+        host = self._table.hosts.get(name.lower())
+        if host is not None and host.handle in client.handles:
+            return host.handle
+        if len(client.handles) >= HANDLES_PER_CLIENT_MAX:
+            raise MhostError(
+                errno.ENOBUFS,
+                f"lookup: this process holds {HANDLES_PER_CLIENT_MAX} names, the most "
+                "there may be; close its connection to let them go",
+            )
+        handle = self._table.mhost_hold(name).handle
+        client.handles.add(handle)
+        return handle
+
+    def _locators(self, client: Client, name: str) -> list[SockaddrMhost]:
+        """The order of use: what works now first, as the next send would have it."""
+        host = self._table.mhost_host(self._hold(client, name))
+        if not host.bound and host.resolved is None:
+            raise HostUnresolvedError(
+                errno.EHOSTUNREACH, f"host {name} is not known", host.name
+            )
+        return [
+            SockaddrMhost(loc.family, 0, loc.address, 0, loc.scope_id) for loc in host.locators
+        ]
+
+    # --- records: application to wire
+
+    def records(self, client: Client, message: bytes, answer: Answer) -> None:
+        """Send each record of a data message from the socket that its prefix names."""
+        number, records = unpack_data(message)
+        sk = client.socks.get(number)
+        for record in records:
+            if sk is None:
+                if record.flags & RECORD_REPLY:
+                    text = f"socket {number} is not open on this connection"
+                    answer(Reply(record.cookie, errno.EBADF, text))
+                continue
+            try:
+                self._sendmsg(sk, record)
+            except HostUnresolvedError as err:
+                again = lambda r=record: self._once_resolved_send(sk, r, answer)  # noqa: E731
+                self._park(client, err, again, answer, record.cookie)
+            except MhostError as err:
+                self._sent(sk, record, answer, err)
+            else:
+                self._sent(sk, record, answer)
+
+    def _sendmsg(self, sk: Sock, record: Record) -> None:
+        sa = None if record.flags & RECORD_CONNECTED else record.sa
+        self._af_mhost.mhost_sendmsg(sk, record.payload, sa, self._clock())
+
+    def _sent(
+        self, sk: Sock, record: Record, answer: Answer, err: MhostError | None = None
+    ) -> None:
+        if record.flags & RECORD_REPLY:
+            number, text = (err.errno, err.strerror) if err else (0, "")
+            answer(Reply(record.cookie, number, text))
+        elif err is not None:
+            sa = record.sa
+            if record.flags & RECORD_CONNECTED and sk.peer is not None:
+                sa = sk.peer
+            self.send(sk.client, SockError(sk.number, err.errno, err.strerror, sa, local=True))
+
+    def _once_resolved_send(self, sk: Sock, record: Record, answer: Answer) -> None:
+        if sk.number not in sk.client.socks:
+            return
+        try:
+            self._sendmsg(sk, record)
+        except MhostError as err:
+            self._sent(sk, record, answer, err)
+        else:
+            self._sent(sk, record, answer)
+
+    def _park(
+        self,
+        client: Client,
+        err: HostUnresolvedError,
+        again: Callable[[], None],
+        answer: Answer,
+        seq: int,
+    ) -> None:
+        """Do it again once the resolver has answered; a bounded number may wait."""
+        waiting = self._parked.get(client, 0)
+        if waiting >= PARKED_MAX:
+            text = f"{PARKED_MAX} requests of this process wait for the resolver already"
+            answer(Reply(seq, errno.ENOBUFS, text))
+            return
+        self._parked[client] = waiting + 1
+
+        def done() -> None:
+            if client in self._parked:
+                self._parked[client] -= 1
+                again()
+
+        self._resolve(err.name, done)
+
+    # --- records: wire to application
+
+    def _sk_data_ready(self, sk: Sock) -> None:
+        self._ready[sk] = None
+
+    def _sk_error_report(
+        self, sk: Sock, err: MhostError, sa: SockaddrMhost, local: bool
+    ) -> None:
+        self._af_mhost.mhost_err(sa, err, self._clock())
+        self.send(sk.client, SockError(sk.number, err.errno, err.strerror, sa, local))
+
+    def flush(self) -> None:
+        """Hand over what has been queued since the last wake, a batch for each socket."""
+        ready, self._ready = self._ready, {}
+        for sk in ready:
+            while sk.receive_queue:
+                if not self._push(sk):
+                    self._ready[sk] = None  # its client reads nothing now; later
+                    break
+
+    @property
+    def waiting(self) -> bool:
+        """Some client's backlog is full: flush() should be called again soon."""
+        return bool(self._ready)
+
+    def _push(self, sk: Sock) -> bool:
+        taken: list[tuple[bytes, Datagram]] = []
+        octets = 0
+        while sk.receive_queue and octets < BATCH_OCTETS:
+            payload, source, l3 = sk.receive_queue[0]
+            record = pack_record(Record(source, payload, cookie=l3))
+            if taken and octets + len(record) > BATCH_OCTETS:
+                break
+            octets += len(record)
+            taken.append((record, sock_dequeue(sk)))
+        if self.send(sk.client, pack_data(sk.number, b"".join(r for r, _ in taken))):
+            return True
+        for _record, datagram in reversed(taken):
+            sk.receive_queue.appendleft(datagram)
+        sk.rmem_queued += octets
+        sk.rmem_sent -= octets
+        return False
+
+    def release(self, client: Client) -> None:
+        """The client is gone: close all that it had open."""
+        self._parked.pop(client, None)
+        for sk in list(client.socks.values()):
+            self._ready.pop(sk, None)
+            self._af_mhost.mhost_release(sk)
+        for handle in client.handles:
+            self._table.mhost_put(handle)
+        client.handles.clear()

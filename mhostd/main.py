@@ -1,0 +1,234 @@
+"""The process: arguments, configuration, locks, devices, event loop, signals."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import uvloop
+import zmq
+
+from mhostd import __version__
+from mhostd.config import Config, ConfigError, parse_config
+from mhostd.dev import NetCore
+from mhostd.errors import MhostError
+from mhostd.eth import EthDevice
+from mhostd.host_udp import HostUdp
+from mhostd.init import bind_hosts, check_config, mhost_init
+from mhostd.ipc.admin import Admin
+from mhostd.ipc.calls import Calls
+from mhostd.ipc.door import Door
+from mhostd.ipc.show import Show
+from mhostd.lock import DeviceLock, SocketLock
+from mhostd.netlink import LinkMonitor, route_warnings
+from mhostd.poller import Poller
+from mhostd.resolver import Resolver
+from mhostd.tun import TunDevice
+from mhostd.uapi import DEFAULT_CONFIG
+
+BACKLOG_RETRY_S = 0.005  # how often a client that reads nothing is tried again
+
+log = logging.getLogger("mhostd")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Returns:
+        0 after a clean stop, 1 if it could not start, 2 for a bad command line or
+        configuration.
+    """
+    parser = argparse.ArgumentParser(
+        prog="mhostd", description="AF_MHOST sockets: they name a host, not an address."
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help=f"default {DEFAULT_CONFIG}")
+    parser.add_argument("--version", action="version", version=f"mhostd {__version__}")
+    args = parser.parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        config = read_config(args.config)
+    except (ConfigError, OSError) as err:
+        print(f"mhostd: {args.config or DEFAULT_CONFIG}: {err}", file=sys.stderr)
+        return 2
+    logging.getLogger().setLevel(config.log.level.upper())
+    try:
+        with contextlib.ExitStack() as cleanup:
+            daemon = Daemon(config, args.config, cleanup)
+            uvloop.run(daemon.serve())
+    except (MhostError, ConfigError) as err:
+        print(f"mhostd: {getattr(err, 'strerror', None) or err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def read_config(path: Path | None) -> Config:
+    """Read the file; the defaults where none is named and the usual one is missing."""
+    if path is None and not Path(DEFAULT_CONFIG).exists():
+        return parse_config("")
+    return parse_config((path or Path(DEFAULT_CONFIG)).read_text())
+
+
+class Daemon:
+    """Everything that owns a descriptor, joined to a stack that owns none."""
+
+    def __init__(
+        self, config: Config, path: Path | None, cleanup: contextlib.ExitStack
+    ) -> None:
+        """Take the locks and open everything; `cleanup` closes it in reverse order."""
+        self._config = config
+        self._path = path
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        for address in (config.ipc.socket, config.ipc.admin_socket):
+            cleanup.callback(SocketLock(address).close)
+
+        self._core = core = NetCore()
+        self._poller = poller = Poller()
+        cleanup.callback(poller.close)
+        tun = None
+        if config.tun is not None:
+            cleanup.callback(DeviceLock(config.tun.name).close)
+            tun = TunDevice(core, config.tun.name, config.tun.mtu)
+            cleanup.callback(tun.close)
+            tun.configure(config.tun)
+            poller.watch(tun.fileno(), tun.on_readable)
+        ethernet = []
+        for section in config.ethernet:
+            cleanup.callback(DeviceLock(section.device).close)
+            eth = EthDevice(core, section.device)
+            cleanup.callback(eth.close)
+            poller.watch(eth.fileno(), eth.on_readable)
+            ethernet.append(eth)
+        host_udp = HostUdp(core, poller.watch)
+
+        self._stack = stack = mhost_init(
+            config, core, tun=tun, ethernet=tuple(ethernet), host_udp=host_udp
+        )
+
+        links = LinkMonitor(self._link_event)
+        cleanup.callback(links.close)
+        poller.watch(links.fileno(), links.on_readable)
+        self._resolver = Resolver(stack.table, config.resolver, poller.soon)
+        cleanup.callback(self._resolver.close)
+        show = Show(
+            core, stack.table, stack.af_mhost.socks, time.monotonic, self._warnings, poller.soon
+        )
+        self._calls = calls = Calls(
+            stack.af_mhost,
+            stack.table,
+            time.monotonic,
+            self._resolver.resolve,
+            show,
+            Admin(stack.table, stack.l3_set),
+        )
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        cleanup.callback(context.term)
+        ipc = config.ipc
+        app = Door(context, ipc.socket, calls.ops, poller.soon, group=ipc.group)
+        cleanup.callback(app.close)
+        admin = Door(context, ipc.admin_socket, calls.ops, poller.soon, admin=True)
+        cleanup.callback(admin.close)
+        self._doors = (app, admin)
+        calls.send = lambda client, event: (admin if client.admin else app).send(client, event)
+        for door in self._doors:
+            for fd, callback in door.filenos():
+                poller.watch(fd, callback)
+        poller.flush = self._flush
+
+    async def serve(self) -> None:
+        """Serve until a signal says stop."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._poller.arm = lambda: loop.call_soon(self._poller.wake)
+        loop.add_reader(self._poller.fileno(), self._poller.wake)
+        log.info("%s", "; ".join(self._summary()))
+        sd_notify("READY=1")
+        try:
+            await stop.wait()
+        finally:
+            sd_notify("STOPPING=1")
+            log.info("stopping")
+            loop.remove_reader(self._poller.fileno())
+
+    def _flush(self) -> None:
+        """The end of a wake: devices first, as `lo` may bring something for the sockets."""
+        self._core.flush()
+        self._calls.flush()
+        for door in self._doors:
+            door.settle()
+        if self._calls.waiting:
+            asyncio.get_running_loop().call_later(BACKLOG_RETRY_S, self._poller.wake)
+
+    def _link_event(self, name: str, up: bool) -> None:
+        dev = self._core.devices.get(name)
+        if dev is not None and name != "lo" and dev.up != up:
+            dev.up = up
+            log.info("device %s is %s", name, "up" if up else "down")
+
+    def _reload(self) -> None:
+        """SIGHUP: check the whole file first, then take over names and log level."""
+        try:
+            new = read_config(self._path)
+            check_config(new)
+        except (ConfigError, OSError) as err:
+            log.error("reload: %s; nothing was changed", err)
+            return
+        table = self._stack.table
+        for name in self._config.hosts:
+            if name.lower() in table.hosts and table.hosts[name.lower()].bound:
+                table.remove_sockaddr_id(name)
+        bind_hosts(table, new)
+        logging.getLogger().setLevel(new.log.level.upper())
+        rest = [
+            key
+            for key in ("ipc", "tun", "ethernet", "l3", "resolver")
+            if getattr(new, key) != getattr(self._config, key)
+        ]
+        self._config = new
+        note = f"; restart for changes of {', '.join(rest)}" if rest else ""
+        log.info("reload: %d hosts%s", len(new.hosts), note)
+
+    def _warnings(self) -> list[str]:
+        """What keeps the TUN's locators from being reached; run in a thread."""
+        if self._config.tun is None:
+            return []
+        table = self._stack.table
+        destinations = []
+        for host in list(table.hosts.values()):
+            for family, address, _scope in list(host.bound):
+                proto = table.mhost_route(family, address)
+                behind = proto is not None and proto.device == self._config.tun.name
+                if proto and behind and family in (2, 10) and address not in proto.addresses():
+                    destinations.append((family, proto.ntop(address)))
+        return route_warnings(self._config.tun.name, destinations)
+
+    def _summary(self) -> Iterator[str]:
+        yield f"mhostd {__version__} on {self._config.ipc.socket}"
+        for proto in self._stack.table.protos.values():
+            ours = ", ".join(proto.ntop(address) for address in proto.addresses())
+            yield f"{proto.name} {ours} on {proto.device}" if ours else proto.name
+
+
+def sd_notify(state: str) -> None:
+    """Tell systemd, where it is there (sd_notify(3)): "READY=1"."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.connect("\0" + path[1:] if path[0] == "@" else path)
+        s.send(state.encode())

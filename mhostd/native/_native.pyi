@@ -1,0 +1,6 @@
+"""Internet checksum and UDP header in C; _pure.py is the specification."""
+
+Buffer = bytes | bytearray | memoryview
+
+def csum_fold(data: Buffer, psum: int = 0, /) -> int: ...
+def udp_push(buf: bytearray | memoryview, source: int, dest: int, psum: int, /) -> None: ...

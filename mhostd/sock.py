@@ -1,0 +1,139 @@
+"""struct sock: one AF_MHOST socket, its bounded receive queue, and who owns it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mhostd.errors import DropReason, MhostError
+from mhostd.uapi import SockaddrMhost, record_size
+
+SK_BUF_DEFAULT = 212_992  # octets, as Linux net.core.rmem_default and wmem_default
+SK_BUF_MAX = 2 * 4_194_304  # octets; what SO_RCVBUF may double to
+SK_BUF_MIN = 2_304  # octets, SOCK_MIN_RCVBUF of Linux include/net/sock.h
+
+
+class Datagram(NamedTuple):
+    """One received datagram.
+
+    Attributes:
+        payload: octets.
+        source: locator it came from; `source.id_no` is the known host that has
+            that locator, or 0.
+        l3: number of the L3 handler that received it.
+    """
+
+    payload: bytes
+    source: SockaddrMhost
+    l3: int = 0
+
+
+class Place(NamedTuple):
+    """Somewhere a socket is bound: one L3 handler, or everywhere.
+
+    Attributes:
+        l3: name of the handler; empty is every handler that uses our own UDP.
+        family: its address family; 0 with `l3` empty.
+        address: local L3 address; empty is any.
+        scope_id: interface index of a link-local address, or 0.
+    """
+
+    l3: str
+    family: int
+    address: bytes
+    scope_id: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """An application process, as the kernel named it when it connected.
+
+    Attributes:
+        pid: process, in the daemon's namespace.
+        uid: user.
+        program: what the process called itself in Hello; for display only.
+        admin: it came through the admin socket.
+        socks: its open sockets by number.
+        handles: hosts it has looked up; they are held while it lives.
+    """
+
+    pid: int
+    uid: int
+    program: str = ""
+    admin: bool = False
+    socks: dict[int, Sock] = field(default_factory=dict)
+    handles: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Sock:
+    """One AF_MHOST socket.
+
+    Attributes:
+        number: what its owner calls it.
+        client: its owner.
+        data_ready: called after each datagram is queued (sk_data_ready).
+        error_report: called with (sk, error, destination, local) when a datagram
+            failed after its send had returned (sk_error_report).
+        sport: bound port, 0 while unbound.
+        bound: what bind() was given, or None.
+        places: where that is.
+        peer: what connect() was given, or None.
+        shut_read: shutdown(SHUT_RD) was called.
+        shut_write: shutdown(SHUT_WR) was called.
+        rcvbuf: octets of records that may wait, here and unread in the client.
+        sndbuf: octets one datagram may have at most.
+        rmem_queued: octets of records in receive_queue.
+        rmem_sent: octets of records the client has and has not consumed.
+    """
+
+    number: int
+    client: Client
+    data_ready: Callable[[Sock], None]
+    error_report: Callable[[Sock, MhostError, SockaddrMhost, bool], None]
+    sport: int = 0
+    bound: SockaddrMhost | None = None
+    places: tuple[Place, ...] = ()
+    peer: SockaddrMhost | None = None
+    shut_read: bool = False
+    shut_write: bool = False
+    rcvbuf: int = SK_BUF_DEFAULT
+    sndbuf: int = SK_BUF_DEFAULT
+    rmem_queued: int = 0
+    rmem_sent: int = 0
+    receive_queue: deque[Datagram] = field(default_factory=deque)
+    rx_datagrams: int = 0
+    tx_datagrams: int = 0
+    rx_drops: int = 0
+
+
+def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> DropReason | None:
+    """Queue one datagram, or say that the receive buffer is full.
+
+    As in Linux a datagram is let in while the buffer is not full yet, so one
+    larger than the whole buffer still arrives.
+    """
+    if sk.rmem_queued + sk.rmem_sent >= sk.rcvbuf:
+        sk.rx_drops += 1
+        return DropReason.SOCKET_RCVBUFF
+    sk.rmem_queued += record_size(len(datagram.payload))
+    sk.receive_queue.append(datagram)
+    sk.rx_datagrams += 1
+    sk.data_ready(sk)
+    return None
+
+
+def sock_dequeue(sk: Sock) -> Datagram:
+    """Take the oldest datagram to hand it to the application; it still counts."""
+    datagram = sk.receive_queue.popleft()
+    size = record_size(len(datagram.payload))
+    sk.rmem_queued -= size
+    sk.rmem_sent += size
+    return datagram
+
+
+def sock_rfree(sk: Sock, octets: int) -> None:
+    """The application has consumed records of that many octets."""
+    sk.rmem_sent = max(0, sk.rmem_sent - octets)

@@ -1,0 +1,371 @@
+"""What applications and the daemon both see; clients import this and nothing else.
+
+Three things cross the ZeroMQ socket (docs/ipc.md has offsets and a hex example):
+
+* a *record*: one datagram with its address, 40 octets of header, 8-byte aligned;
+* a *data message*: an 8-octet prefix that names the socket, then records;
+* a *control message*: a msgspec struct in MessagePack, one of the closed unions
+  `Request` (up to the daemon) and `Event` (back).
+
+A data message starts with the octet 0xc1, which MessagePack never uses. Both ends
+share one machine, so records are in its byte order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+VERSION = 1  # of everything in this file; HELLO carries it
+
+AF_UNSPEC = 0
+AF_TESTPROTO = 1
+AF_INET = 2
+AF_OTHERPROTO = 3
+AF_INET6 = 10
+AF_MHOST = 27
+
+SOL_MHOST = 0x6D68
+MHOST_RECVPKTINFO = 1  # int: attach MHOST_PKTINFO to what recvmsg returns
+MHOST_PKTINFO = 2  # control message: "<L3 name> <locator>", UTF-8
+
+DEFAULT_SOCKET = "ipc:///run/mhostd/mhost.sock"
+DEFAULT_ADMIN_SOCKET = "ipc:///run/mhostd/admin.sock"
+DEFAULT_CONFIG = "/etc/mhostd/mhostd.toml"
+
+ADDRESS_MAX = 16  # octets of an L3 address
+UDP_PAYLOAD_MAX = 65507  # octets: 65535 less 8 of UDP and 20 of IPv4, as in Linux
+HOST_NAME_MAX = 253  # octets, RFC 1035 section 2.3.4 in text form
+MESSAGE_MAX = 1 << 17  # octets of one ZeroMQ message, either way
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
+
+
+class SockaddrMhost(NamedTuple):
+    """Where a datagram goes or comes from.
+
+    Attributes:
+        family: address family; AF_MHOST names a host, any other an L3 address.
+        port: UDP port, host order; 0 means "choose one" in bind().
+        address: L3 address, up to 16 octets in network order; empty is "any".
+        id_no: handle of a host when family is AF_MHOST; 0 is "everywhere".
+        scope_id: interface index of an IPv6 link-local address (RFC 4007), or 0.
+    """
+
+    family: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+    port: Port = 0
+    address: Annotated[bytes, msgspec.Meta(max_length=ADDRESS_MAX)] = b""
+    id_no: U32 = 0
+    scope_id: U32 = 0
+
+
+# --- records ---------------------------------------------------------------
+
+#   octet 0        4       6       8       10      12       16         32      36
+#         +--------+-------+-------+-------+-------+--------+----------+-------+-------+
+#         | length | flags | segsz | family| port  | cookie | address  | id_no | scope |
+#         +--------+-------+-------+-------+-------+--------+----------+-------+-------+
+_RECORD = struct.Struct("=IHHHHI16sII")
+RECORD_HLEN = _RECORD.size  # octets
+RECORD_ALIGN = 8
+
+RECORD_REPLY = 1  # down: answer with Reply(seq=cookie); without it errors are events
+RECORD_CONNECTED = 2  # down: to the peer of connect(), the address is not looked at
+
+_DATA = struct.Struct("=BBHI")  # 0xc1, version, 0, socket number
+DATA_HLEN = _DATA.size
+DATA_MAGIC = 0xC1
+
+
+class Record(NamedTuple):
+    """One datagram between application and daemon.
+
+    Attributes:
+        sa: going down the destination, coming up the locator it came from; with
+            `sa.id_no` the handle of the known host that owns that locator, or 0.
+        payload: octets of the datagram (or of several, see segment_size).
+        flags: RECORD_* bits.
+        segment_size: 0, or octets of each datagram in `payload` (the last may be
+            shorter).
+        cookie: going down what the Reply will carry as seq; coming up the number
+            of the L3 handler that received it (HelloReply.l3 names them).
+    """
+
+    sa: SockaddrMhost
+    payload: bytes
+    flags: int = 0
+    segment_size: int = 0
+    cookie: int = 0
+
+
+def record_size(payload_len: int) -> int:
+    """Octets a record of that payload takes, padding included."""
+    return -(-(RECORD_HLEN + payload_len) // RECORD_ALIGN) * RECORD_ALIGN
+
+
+def pack_record(record: Record) -> bytes:
+    """Return the record with its padding; the address is zero padded to 16 octets."""
+    sa, payload, flags, segment_size, cookie = record
+    length = RECORD_HLEN + len(payload)
+    head = _RECORD.pack(
+        length, flags, segment_size, sa.family, sa.port, cookie,
+        sa.address, sa.id_no, sa.scope_id,
+    )  # fmt: skip
+    return head + payload + bytes(-length % RECORD_ALIGN)
+
+
+def pack_data(sock: int, records: bytes) -> bytes:
+    """Return a data message: the prefix, then what pack_record() made."""
+    return _DATA.pack(DATA_MAGIC, VERSION, 0, sock) + records
+
+
+def unpack_data(message: bytes) -> tuple[int, Iterator[Record]]:
+    """Read a data message.
+
+    Returns:
+        The socket number, and the records; their addresses keep all 16 octets.
+
+    Raises:
+        ValueError: the prefix is short, of another version, or the iterator met a
+            length that does not fit; it names octet and value.
+    """
+    if len(message) < DATA_HLEN:
+        raise ValueError(f"data message of {len(message)} octets; want {DATA_HLEN}")
+    magic, version, _zero, sock = _DATA.unpack_from(message)
+    if (magic, version) != (DATA_MAGIC, VERSION):
+        raise ValueError(f"data message 0x{magic:02x} version {version}; want 0xc1 1")
+    return sock, _unpack_records(message)
+
+
+def _unpack_records(message: bytes) -> Iterator[Record]:
+    at, end = DATA_HLEN, len(message)
+    while at < end:
+        if end - at < RECORD_HLEN:
+            raise ValueError(f"record at octet {at}: {end - at} octets are no header")
+        (length, flags, segment_size, family, port, cookie, address, id_no, scope) = (
+            _RECORD.unpack_from(message, at)
+        )
+        if not RECORD_HLEN <= length <= end - at:
+            raise ValueError(
+                f"record at octet {at}: length {length} is not in {RECORD_HLEN}..{end - at}"
+            )
+        sa = SockaddrMhost(family, port, address, id_no, scope)
+        payload = message[at + RECORD_HLEN : at + length]
+        yield Record(sa, payload, flags, segment_size, cookie)
+        at += -(-length // RECORD_ALIGN) * RECORD_ALIGN
+
+
+# --- control messages ------------------------------------------------------
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag_field="op"):
+    """On the wire: ["tag", field, field, ...]; new fields go last, with a default."""
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """First of every connection; answered with a HelloReply dict as value."""
+
+    seq: U32
+    version: int
+    program: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Socket(_Message, frozen=True, tag="socket"):
+    """socket(2); the value is the socket's number, good on this connection only."""
+
+    seq: U32
+    family: int
+    type: int
+    proto: int
+
+
+class Bind(_Message, frozen=True, tag="bind"):
+    """bind(2); the value is the port."""
+
+    seq: U32
+    sock: U32
+    sa: SockaddrMhost
+
+
+class Connect(_Message, frozen=True, tag="connect"):
+    """connect(2); None dissolves the association, as AF_UNSPEC does in Linux."""
+
+    seq: U32
+    sock: U32
+    sa: SockaddrMhost | None
+
+
+class GetName(_Message, frozen=True, tag="getname"):
+    """getsockname(2), or getpeername(2) if `peer`; the value is a SockaddrMhost."""
+
+    seq: U32
+    sock: U32
+    peer: bool
+
+
+class Shutdown(_Message, frozen=True, tag="shutdown"):
+    """shutdown(2); `how` is SHUT_RD, SHUT_WR or SHUT_RDWR."""
+
+    seq: U32
+    sock: U32
+    how: Annotated[int, msgspec.Meta(ge=0, le=2)]
+
+
+class Close(_Message, frozen=True, tag="close"):
+    """close(2)."""
+
+    seq: U32
+    sock: U32
+
+
+class SetSockOpt(_Message, frozen=True, tag="setsockopt"):
+    """setsockopt(2) for options whose value is an int."""
+
+    seq: U32
+    sock: U32
+    level: int
+    option: int
+    value: int
+
+
+class GetSockOpt(_Message, frozen=True, tag="getsockopt"):
+    """getsockopt(2) for options whose value is an int."""
+
+    seq: U32
+    sock: U32
+    level: int
+    option: int
+
+
+class Consumed(_Message, frozen=True, tag="consumed"):
+    """Credit: the application took records of that many octets; not answered."""
+
+    sock: U32
+    octets: U32
+
+
+class Lookup(_Message, frozen=True, tag="lookup"):
+    """Text to address: `proto:address` or a host name; the value is a SockaddrMhost."""
+
+    seq: U32
+    host: Annotated[str, msgspec.Meta(max_length=HOST_NAME_MAX)]
+
+
+class Resolve(_Message, frozen=True, tag="resolve"):
+    """All locators of a host name, in the order of use; a list of SockaddrMhost."""
+
+    seq: U32
+    host: Annotated[str, msgspec.Meta(max_length=HOST_NAME_MAX)]
+
+
+class Spell(_Message, frozen=True, tag="spell"):
+    """Address to text, the other way round; the value is what Lookup would take."""
+
+    seq: U32
+    sa: SockaddrMhost
+
+
+class Show(_Message, frozen=True, tag="show"):
+    """A reading verb of mhostctl; the value is what `mhostctl -j` prints."""
+
+    seq: U32
+    what: Annotated[str, msgspec.Meta(max_length=32)]
+
+
+class HostsAdd(_Message, frozen=True, tag="hosts_add"):
+    """Bind a name to locators, in order of preference (admin socket only)."""
+
+    seq: U32
+    name: Annotated[str, msgspec.Meta(max_length=HOST_NAME_MAX)]
+    locators: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
+
+
+class HostsDel(_Message, frozen=True, tag="hosts_del"):
+    """Unbind a name, or only these of its locators (admin socket only)."""
+
+    seq: U32
+    name: Annotated[str, msgspec.Meta(max_length=HOST_NAME_MAX)]
+    locators: Annotated[list[str], msgspec.Meta(max_length=64)]
+
+
+class L3Set(_Message, frozen=True, tag="l3_set"):
+    """Register (`up`) or remove an L3 handler of the configuration (admin only)."""
+
+    seq: U32
+    name: Annotated[str, msgspec.Meta(max_length=32)]
+    up: bool
+
+
+SocketRequest = (
+    Bind | Connect | GetName | Shutdown | Close | SetSockOpt | GetSockOpt
+)  # those that name an open socket
+AdminRequest = HostsAdd | HostsDel | L3Set
+ClientRequest = Hello | Socket | Lookup | Resolve | Spell
+AnsweredRequest = ClientRequest | SocketRequest | Show | AdminRequest
+Request = AnsweredRequest | Consumed
+
+
+class Reply(_Message, frozen=True, tag="reply"):
+    """The one answer to a request, or to a record with RECORD_REPLY.
+
+    Attributes:
+        seq: that of the request.
+        errno: 0 if it was done.
+        text: what went wrong and the way out, empty if nothing did.
+        value: as the request's docstring says, or None.
+    """
+
+    seq: U32
+    errno: int = 0
+    text: str = ""
+    value: Any = None
+
+
+class SockError(_Message, frozen=True, tag="sock_error"):
+    """A datagram of this socket failed after sendto had returned.
+
+    Attributes:
+        sock: the socket.
+        errno: why.
+        text: the same in words.
+        sa: the destination as the application had given it.
+        local: it never left this host (else an ICMP error came back).
+    """
+
+    sock: U32
+    errno: int
+    text: str
+    sa: SockaddrMhost
+    local: bool
+
+
+class Reset(_Message, frozen=True, tag="reset"):
+    """This connection has no session: say Hello and create the sockets anew."""
+
+    text: str
+
+
+Event = Reply | SockError | Reset
+
+
+class HelloReply(NamedTuple):
+    """What the value of the reply to Hello holds.
+
+    Attributes:
+        version: of the daemon's protocol.
+        instance: another one after each start of the daemon.
+        l3: (number, name, family) of each registered handler.
+    """
+
+    version: int
+    instance: str
+    l3: list[tuple[int, str, int]]
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_event = msgspec.msgpack.Decoder(Event).decode

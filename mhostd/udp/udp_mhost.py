@@ -1,0 +1,179 @@
+"""UDP over any L3 protocol: udpmhost_sendmsg down, udp_mhost_rcv up (RFC 768)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from mhostd import native
+from mhostd.errors import DropReason, MhostError
+from mhostd.mhost_table import Locator, MhostTable
+from mhostd.skb import SkBuff
+from mhostd.sock import Datagram, Place, Sock, sock_queue_rcv_skb
+from mhostd.structs import MhostProto, NetProtocol, Proto
+from mhostd.uapi import AF_MHOST, SockaddrMhost
+from mhostd.udp.header import UDP_HLEN, UDP_LEN_MAX, UdpHeader
+from mhostd.udp.udp_table import UdpKey, UdpTable
+
+BIND_TRIES = 32  # ports that may turn out to be taken elsewhere before we give up
+
+
+class UdpMhost:
+    """The transport behind every AF_MHOST datagram socket."""
+
+    def __init__(self, ports: UdpTable, table: MhostTable) -> None:
+        self._ports = ports
+        self._table = table
+        self.udpmhost_prot = Proto(
+            name="UDPMHOST",
+            sendmsg=self.udpmhost_sendmsg,
+            get_port=self.udpmhost_get_port,
+            put_port=self.udpmhost_put_port,
+            connect=self.udpmhost_connect,
+            queue_rcv=self.udp_mhost_queue_rcv,
+        )
+        self.udp_protocol = NetProtocol(rcv=self.udp_mhost_rcv, err=self.udp_mhost_err)
+
+    # --- ports
+
+    def udpmhost_get_port(self, sk: Sock, places: Sequence[Place], port: int) -> None:
+        """Take one port at every place, or at none.
+
+        For port 0 the first place chooses, those of the host kernel before ours, and
+        the others confirm; if one of them has it taken the whole is tried again.
+
+        Raises:
+            MhostError: EADDRINUSE, or whatever a place says.
+        """
+        for left in reversed(range(BIND_TRIES if port == 0 else 1)):
+            try:
+                sk.sport = self._take(sk, places, port)
+            except MhostError as err:
+                self.udpmhost_put_port(sk)
+                if err.errno != errno.EADDRINUSE or not left:
+                    raise
+            else:
+                return
+
+    def _take(self, sk: Sock, places: Sequence[Place], port: int) -> int:
+        ours = []
+        for place in places:
+            proto = self._table.proto_named(place.l3)
+            if proto and proto.udp:
+                port = proto.udp.bind(sk, place, port)
+            else:
+                ours.append(place)
+        for place in ours:
+            port = self._ports.udp_table_insert(sk, place.family, place.address, port)
+        return port
+
+    def udpmhost_put_port(self, sk: Sock) -> None:
+        """Give the port back everywhere."""
+        for proto in self._table.protos.values():
+            if proto.udp:
+                proto.udp.release(sk)
+        self._ports.udp_table_remove(sk)
+        sk.sport = 0
+
+    def udpmhost_connect(self, sk: Sock) -> None:
+        """Let the port table know whom a socket is connected to, or that it is not."""
+        peer = sk.peer
+        if peer is None or peer.family == AF_MHOST:
+            self._ports.udp_table_connect(sk, 0, b"", 0)
+        else:
+            self._ports.udp_table_connect(sk, peer.family, peer.address, peer.port)
+
+    # --- down
+
+    def udpmhost_sendmsg(
+        self, sk: Sock, payload: bytes, proto: MhostProto, sa: SockaddrMhost
+    ) -> None:
+        """Send one datagram; `proto` and `sa` come from mhost_translate_sa().
+
+        Raises:
+            MhostError: EMSGSIZE if header and payload exceed 65535 octets or the
+                MTU, or what the protocol says.
+        """
+        if proto.udp is not None:
+            proto.udp.sendmsg(sk, payload, sa)
+            return
+        ulen = UDP_HLEN + len(payload)
+        limit = min(UDP_LEN_MAX, proto.mtu())
+        if ulen > limit:
+            raise MhostError(
+                errno.EMSGSIZE,
+                f"sendto: payload of {len(payload)} octets exceeds {limit - UDP_HLEN}, "
+                f"what one packet of {proto.name} on {proto.device} holds",
+            )
+        saddr = self._source(sk, proto)
+        skb = SkBuff.alloc(payload)
+        skb.push(UDP_HLEN)
+        psum = proto.csum_pseudo(saddr, sa.address, ulen)
+        native.udp_push(skb.data, sk.sport, sa.port, psum)
+        proto.sendmsg(skb, saddr, sa.address)
+
+    @staticmethod
+    def _source(sk: Sock, proto: MhostProto) -> bytes:
+        for place in sk.places:
+            if place.family == proto.family and place.address in proto.addresses():
+                return place.address
+        return proto.addresses()[0]
+
+    # --- up
+
+    def udp_mhost_rcv(self, skb: SkBuff) -> DropReason | None:
+        """Check a datagram and queue it on the socket that its ports belong to."""
+        datagram = skb.data
+        hdr = UdpHeader.parse(datagram)
+        if isinstance(hdr, DropReason):
+            return hdr
+        datagram = datagram[: hdr.len]
+        unchecked = hdr.check == 0 and not skb.csum_required  # RFC 768
+        if not unchecked and native.csum_fold(datagram, skb.pseudo_csum) != 0xFFFF:
+            return DropReason.UDP_CSUM
+        key = UdpKey(skb.family, skb.daddr, hdr.dest, skb.saddr, hdr.source)
+        sk = self._ports.udp_table_lookup(key)
+        if sk is None:
+            return DropReason.NO_SOCKET
+        source = SockaddrMhost(skb.family, hdr.source, skb.saddr)
+        return self.udp_mhost_queue_rcv(
+            sk, Datagram(bytes(datagram[UDP_HLEN:]), source, skb.l3)
+        )
+
+    def udp_mhost_queue_rcv(self, sk: Sock, datagram: Datagram) -> DropReason | None:
+        """Queue a datagram on its socket, whichever UDP it came through."""
+        source = datagram.source
+        locator = Locator(source.family, source.address, source.scope_id)
+        self._table.locator_heard(locator)
+        if sk.peer is not None and not self._is_peer(sk.peer, locator, source.port):
+            return DropReason.SOCKET_FILTER
+        owner = self._table.mhost_owner(locator)
+        if owner is not None:
+            datagram = datagram._replace(source=source._replace(id_no=owner.handle))
+        return sock_queue_rcv_skb(sk, datagram)
+
+    def _is_peer(self, peer: SockaddrMhost, locator: Locator, port: int) -> bool:
+        if port != peer.port:
+            return False
+        if peer.family != AF_MHOST:
+            return locator[:2] == (peer.family, peer.address)
+        return locator in self._table.mhost_host(peer.id_no).locators
+
+    def udp_mhost_err(self, skb: SkBuff, err: int) -> None:
+        """An ICMP error quotes our datagram: tell its socket.
+
+        Args:
+            skb: at the quoted UDP header, of which at least 8 octets are there.
+            err: errno, as Linux icmp_err_convert has it.
+        """
+        hdr = UdpHeader.parse(skb.data)
+        if isinstance(hdr, DropReason) and len(skb) < UDP_HLEN:
+            return
+        source, dest = (int.from_bytes(skb.data[i : i + 2], "big") for i in (0, 2))
+        key = UdpKey(skb.family, skb.saddr, source, skb.daddr, dest)
+        sk = self._ports.udp_table_lookup(key)
+        if sk is not None:
+            sa = SockaddrMhost(skb.family, dest, skb.daddr)
+            text = f"{self._table.mhost_ntop(sa)}: {os.strerror(err)} (ICMP)"
+            sk.error_report(sk, MhostError(err, text), sa, False)
