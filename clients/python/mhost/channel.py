@@ -1,0 +1,439 @@
+"""One ZeroMQ connection to the daemon for all sockets of a process.
+
+A DEALER is not thread-safe and its descriptor is edge-triggered, so one lock guards it,
+and whoever holds the lock takes off all that has arrived. One thread, the pump, waits
+for the descriptor; it turns what comes into each socket's own queue and eventfd.
+
+After the daemon was restarted the pump says Hello again and every socket makes itself
+anew: the same options, the same port, the same peer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import itertools
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from mhostd.uapi import (
+    DATA_MAGIC,
+    DEFAULT_SOCKET,
+    MESSAGE_MAX,
+    VERSION,
+    AnsweredRequest,
+    Hello,
+    Record,
+    Reply,
+    Request,
+    Reset,
+    SockError,
+    decode_event,
+    encode,
+    unpack_data,
+)
+
+REPLY_TIMEOUT_S = 10.0
+HELLO_TIMEOUT_S = 3.0
+FULL_RETRY_S = 0.0005
+BACKLOG_MESSAGES = 1000
+
+_MONITOR_EVENT = struct.Struct("=HI")  # zmq_socket_monitor(3), first frame
+
+
+class Member(Protocol):
+    """What the channel calls on a socket."""
+
+    def deliver(self, records: list[Record]) -> None:
+        """Datagrams have come."""
+
+    def fail(self, event: SockError) -> None:
+        """A datagram that was sent earlier has failed."""
+
+    def restore(self) -> None:
+        """The daemon is another one: create, bind and connect again."""
+
+
+class _Waiter:
+    """Somebody waits for the reply to a request."""
+
+    def __init__(self, done: Callable[[Reply], None] | None = None) -> None:
+        self.reply: Reply | None = None
+        self.lost = False
+        self.arrived = threading.Event()
+        self.done = done
+
+
+def daemon_address() -> str:
+    """Where the daemon is: MHOST_SOCKET, or the usual place."""
+    return os.environ.get("MHOST_SOCKET") or DEFAULT_SOCKET
+
+
+def probe(address: str) -> None:
+    """See whether a daemon listens, which ZeroMQ would not say.
+
+    Raises:
+        ConnectionRefusedError: nobody does; the text says what to do.
+        PermissionError: this user may not connect.
+        ValueError: the address is no `ipc://` one.
+    """
+    if not address.startswith("ipc://"):
+        raise ValueError(f"MHOST_SOCKET is {address!r}; want ipc:///path")
+    path = address.removeprefix("ipc://")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+        try:
+            s.connect("\0" + path[1:] if path.startswith("@") else path)
+        except PermissionError:
+            raise PermissionError(
+                errno.EACCES, f"{address} is not open to you; join the group mhost"
+            ) from None
+        except OSError as err:
+            raise ConnectionRefusedError(
+                errno.ECONNREFUSED,
+                f"no mhostd at {address} ({err.strerror}); start it with `systemctl start "
+                "mhostd` or `mhostd --config FILE`, or set MHOST_SOCKET",
+            ) from None
+
+
+class Channel:
+    """The connection.
+
+    Attributes:
+        instance: which start of the daemon this is.
+        l3_names: L3 handlers by number.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Connect and say Hello.
+
+        Raises:
+            ConnectionRefusedError: no daemon answers.
+        """
+        probe(address)
+        self.pid = os.getpid()
+        self.instance = ""
+        self.l3_names: dict[int, str] = {}
+        self.address = address
+        self._lock = threading.RLock()
+        self._ready = threading.Condition(self._lock)
+        self._up = False
+        self._closed = False
+        self._reset = False
+        self._seq = itertools.count(1)
+        self._waiters: dict[int, _Waiter] = {}
+        self._members: dict[int, Member] = {}
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._dealer = self._context.socket(zmq.DEALER)
+        self._dealer.immediate = True  # never queue for a daemon that is not there
+        self._dealer.sndhwm = BACKLOG_MESSAGES
+        self._dealer.rcvhwm = 0  # the daemon is held to each socket's receive buffer
+        self._dealer.maxmsgsize = MESSAGE_MAX
+        self._dealer.reconnect_ivl = 20
+        self._dealer.reconnect_ivl_max = 500
+        self._dealer.linger = 1000
+        self._monitor = self._dealer.get_monitor_socket(
+            zmq.Event.CONNECTED | zmq.Event.DISCONNECTED
+        )
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._dealer.connect(address)
+        self._pump = threading.Thread(target=self._run, name="mhost-channel", daemon=True)
+        self._pump.start()
+        with self._ready:
+            if not self._ready.wait_for(lambda: self._up, HELLO_TIMEOUT_S):
+                self.close()
+                raise ConnectionRefusedError(
+                    errno.ECONNREFUSED,
+                    f"mhostd at {address} does not answer; see `systemctl status mhostd`",
+                )
+
+    # --- requests
+
+    def request(
+        self, build: Callable[[int], AnsweredRequest], timeout_s: float | None = None
+    ) -> Any:
+        """Ask, and wait for the answer; asked again if the daemon was restarted.
+
+        Args:
+            build: makes the request from its sequence number.
+            timeout_s: 10 s unless given.
+
+        Returns:
+            The value of the reply.
+
+        Raises:
+            OSError: what the daemon refused, with its errno and text.
+            TimeoutError: it did not answer.
+        """
+        deadline = time.monotonic() + (REPLY_TIMEOUT_S if timeout_s is None else timeout_s)
+        return check(self.exchange(lambda seq: encode(build(seq)), deadline))
+
+    def exchange(self, message: Callable[[int], bytes], deadline: float | None) -> Reply:
+        """Send a message and wait for its reply; sent again after a restart.
+
+        Args:
+            message: makes it from the number that the Reply will carry.
+            deadline: of time.monotonic(), None for never.
+
+        Raises:
+            TimeoutError: there was no reply by then.
+        """
+        while True:
+            waiter = _Waiter()
+            with self._lock:
+                self._wait_until_up(deadline)
+                seq = next(self._seq)
+                self._waiters[seq] = waiter
+                self._send(message(seq), deadline)
+            try:
+                self._wait(waiter, deadline)
+            finally:
+                self._waiters.pop(seq, None)
+            if waiter.reply is not None:
+                return waiter.reply
+            if not waiter.lost:
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"mhostd at {self.address} did not answer in time"
+                )
+
+    def notify(self, request: Request) -> None:
+        """Tell the daemon something whose answer nobody waits for."""
+        with self._lock:
+            if self._up:
+                try:
+                    self._send(encode(request), time.monotonic())
+                except BlockingIOError:
+                    pass
+
+    def post_record(
+        self,
+        message: Callable[[int], bytes],
+        deadline: float | None,
+        done: Callable[[Reply], None] | None = None,
+    ) -> None:
+        """Send a data message and do not wait; `done` is called with its answer, if any.
+
+        Raises:
+            BlockingIOError: the lane is full, or the daemon away, until the deadline.
+        """
+        with self._lock:
+            self._wait_until_up(deadline)
+            seq = 0
+            if done is not None:
+                seq = next(self._seq)
+                self._waiters[seq] = _Waiter(done)
+            self._send(message(seq), deadline)
+
+    def _send(self, message: bytes, deadline: float | None) -> None:
+        """With the lock: hand over one message, then take what has arrived."""
+        while True:
+            try:
+                self._dealer.send(message, zmq.DONTWAIT)
+            except zmq.Again:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise BlockingIOError(
+                        errno.EAGAIN, "the lane to mhostd is full; wait, or send less"
+                    ) from None
+                self._ready.wait(FULL_RETRY_S)
+            else:
+                break
+        if int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._drain()  # sending may have eaten the edge
+
+    def _wait_until_up(self, deadline: float | None) -> None:
+        if threading.current_thread() is self._pump:
+            return
+        while not self._up:
+            if self._closed:
+                raise OSError(errno.EBADF, "the connection to mhostd is closed")
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise BlockingIOError(
+                    errno.EAGAIN, f"mhostd at {self.address} is away; its sockets come back"
+                )
+            self._ready.wait(left)
+
+    def _wait(self, waiter: _Waiter, deadline: float | None) -> None:
+        if threading.current_thread() is not self._pump:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            waiter.arrived.wait(left)
+            return
+        while not waiter.arrived.is_set():  # the pump waits for nobody but itself
+            left = REPLY_TIMEOUT_S if deadline is None else deadline - time.monotonic()
+            if left <= 0 or self._closed:
+                return
+            self._poll(left)
+
+    # --- members
+
+    def join(self, number: int, member: Member) -> None:
+        """A socket has this number now."""
+        with self._lock:
+            self._members[number] = member
+
+    def leave(self, number: int) -> None:
+        """It has it no longer."""
+        with self._lock:
+            self._members.pop(number, None)
+
+    # --- the pump
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                self._poll(None)
+            except zmq.ZMQError:
+                if not self._closed:
+                    raise
+
+    def _poll(self, timeout_s: float | None) -> None:
+        poll = select.poll()
+        for fd in (
+            int(self._dealer.getsockopt(zmq.FD)),
+            int(self._monitor.getsockopt(zmq.FD)),
+            self._wake,
+        ):
+            poll.register(fd, select.POLLIN)
+        for fd, _events in poll.poll(None if timeout_s is None else timeout_s * 1000):
+            if fd == self._wake:
+                os.eventfd_read(fd)
+        with self._lock:
+            if not self._closed:
+                connected = self._drain_monitor()
+                self._drain()
+                if connected or self._reset:
+                    self._reset = False
+                    self._hello()
+
+    def _drain_monitor(self) -> bool:
+        connected = False
+        while True:
+            try:
+                head, _endpoint = self._monitor.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return connected
+            event, _value = _MONITOR_EVENT.unpack(head)
+            connected = event == zmq.Event.CONNECTED
+            if not connected:
+                self._lose()
+
+    def _lose(self) -> None:
+        """The daemon went away: whoever waits for an answer asks again later."""
+        self._up = False
+        for waiter in self._waiters.values():
+            waiter.lost = True
+            waiter.arrived.set()
+        self._waiters.clear()
+
+    def _hello(self) -> None:
+        """Open a session; a daemon that is another one gets every socket anew."""
+        program = os.path.basename(sys.argv[0] if sys.argv else "")[:64] or "python"
+        try:
+            value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
+        except OSError:
+            return
+        _version, instance, l3 = value
+        self.l3_names = {number: name for number, name, _family in l3}
+        again = bool(self.instance)
+        self.instance = instance
+        if again:
+            members, self._members = list(self._members.values()), {}
+            for member in members:
+                member.restore()
+        self._up = True
+        self._ready.notify_all()
+
+    def _drain(self) -> None:
+        """With the lock: take everything that has arrived."""
+        while True:
+            try:
+                message = self._dealer.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if message[0] == DATA_MAGIC:
+                number, records = unpack_data(message)
+                member = self._members.get(number)
+                if member is not None:
+                    member.deliver(list(records))
+                continue
+            event = decode_event(message)
+            if isinstance(event, Reply):
+                waiter = self._waiters.get(event.seq)
+                if waiter is not None:
+                    waiter.reply = event
+                    waiter.arrived.set()
+                    if waiter.done is not None:
+                        del self._waiters[event.seq]
+                        waiter.done(event)
+            elif isinstance(event, SockError):
+                member = self._members.get(event.sock)
+                if member is not None:
+                    member.fail(event)
+            elif isinstance(event, Reset) and self._up:
+                self._lose()
+                self._reset = True
+                os.eventfd_write(self._wake, 1)  # saying Hello is the pump's
+
+    def close(self) -> None:
+        """End the connection; the daemon frees what was open on it."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._up = False
+            self._ready.notify_all()
+        os.eventfd_write(self._wake, 1)
+        if threading.current_thread() is not self._pump:
+            self._pump.join(1.0)
+        self._dealer.disable_monitor()
+        self._monitor.close(0)
+        self._dealer.close()
+        self._context.term()
+        os.close(self._wake)
+
+
+def check(reply: Reply) -> Any:
+    """Return the value of a reply, or raise what it says."""
+    if reply.errno:
+        raise OSError(reply.errno, reply.text)
+    return reply.value
+
+
+_channels: dict[str, Channel] = {}
+_channels_lock = threading.Lock()
+
+
+def channel() -> Channel:
+    """Return this process's connection to the daemon that MHOST_SOCKET names."""
+    address = daemon_address()
+    with _channels_lock:
+        found = _channels.get(address)
+        if found is None:
+            found = _channels[address] = Channel(address)
+        return found
+
+
+def _close_all() -> None:
+    for each in list(_channels.values()):
+        each.close()
+    _channels.clear()
+
+
+def _after_fork_in_child() -> None:
+    """Libzmq does not survive a fork: the child gets connections of its own."""
+    global _channels, _channels_lock
+    _inherited.extend(_channels.values())  # kept, so that nothing finalises them here
+    _channels, _channels_lock = {}, threading.Lock()
+
+
+_inherited: list[Channel] = []
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,510 @@
+"""mhost.Socket: the stdlib socket's datagram methods on an AF_MHOST socket."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from mhost.channel import Channel, channel
+from mhost.names import Address, names_of
+from mhostd.uapi import (
+    ADDRESS_MAX,
+    AF_MHOST,
+    MHOST_PKTINFO,
+    MHOST_RECVPKTINFO,
+    RECORD_CONNECTED,
+    RECORD_REPLY,
+    SOL_MHOST,
+    UDP_PAYLOAD_MAX,
+    AnsweredRequest,
+    Bind,
+    Close,
+    Connect,
+    Consumed,
+    GetName,
+    GetSockOpt,
+    Record,
+    Reply,
+    SetSockOpt,
+    Shutdown,
+    SockaddrMhost,
+    SockError,
+    pack_data,
+    pack_record,
+    record_size,
+)
+from mhostd.uapi import Socket as SocketRequest
+
+DESTINATIONS_MAX = 1024  # that one socket remembers as good
+RCVBUF_DEFAULT = 212_992  # octets, the daemon's default
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_TRUNC
+_NOWHERE = SockaddrMhost(0)
+
+Buffer = bytes | bytearray | memoryview
+Ancillary = list[tuple[int, int, bytes]]
+
+
+class Socket:
+    """One AF_MHOST datagram socket; its protocol is always UDP.
+
+    Addresses are tuples (host, port). `host` is an IPv4 or IPv6 literal, `proto:address`
+    for a plug-in family ("testproto:7"), or a host name, which the daemon translates for
+    each datagram; "" and "*" bind everywhere. What recvfrom() returns can be sent to.
+
+    The first send to a destination waits for the daemon and raises its error; later ones
+    do not wait, and an error of theirs is raised by the next send to that destination
+    and, on a connected socket, is SO_ERROR, as with a kernel socket.
+
+    It may be used from several threads. A child made by fork() opens sockets of its own.
+    """
+
+    def __init__(
+        self, family: int = AF_MHOST, type: int = socket.SOCK_DGRAM, proto: int = 0
+    ) -> None:
+        """Open it.
+
+        Raises:
+            ConnectionRefusedError: no daemon answers; the text says what to do.
+            OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EMFILE.
+        """
+        self.family, self.type, self.proto = AF_MHOST, socket.SOCK_DGRAM, socket.IPPROTO_UDP
+        self._closed = True  # until it is open, for __del__
+        blocking = not type & socket.SOCK_NONBLOCK
+        type_ = type & ~(socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._channel: Channel = channel()
+        self._names = names_of(self._channel)
+        self._create = lambda seq: SocketRequest(seq, family, type_, proto)
+        self._timeout_s: float | None = None if blocking else 0.0
+        self._lock = threading.Lock()
+        self._queue: deque[Record] = deque()
+        self._consumed = 0
+        self._rcvbuf = RCVBUF_DEFAULT
+        self._error = 0
+        self._shut_read = self._shut_write = False
+        self._pktinfo = False
+        self._known: dict[SockaddrMhost, None] = {}
+        self._failed: dict[SockaddrMhost, tuple[int, str]] = {}
+        self._options: dict[tuple[int, int], int] = {}
+        self._bound: Address | None = None
+        self._port = 0
+        self._peer: Address | None = None
+        self._number = int(self._channel.request(self._create))
+        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._ready = False
+        self._closed = False
+        self._channel.join(self._number, self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"fd={self._eventfd}, port={self._port}"
+        return f"<mhost.Socket {state}, peer={self._peer}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed and self._channel.pid == os.getpid():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._end()
+            self._channel.notify(Close(0, self._number))
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when recvfrom() would return; -1 once closed."""
+        return -1 if self._closed else self._eventfd
+
+    def close(self) -> None:
+        """Close it; its port is free when this returns."""
+        if self._closed:
+            return
+        self._end()
+        if self._channel.pid != os.getpid():
+            return
+        try:
+            self._channel.request(lambda seq: Close(seq, self._number))
+        except OSError:
+            pass  # a daemon that is gone has closed it already
+
+    def _end(self) -> None:
+        self._closed = True
+        self._channel.leave(self._number)
+        os.close(self._eventfd)
+        self._queue.clear()
+
+    # --- modes
+
+    def setblocking(self, flag: bool) -> None:
+        """Block for ever, or not at all."""
+        self._timeout_s = None if flag else 0.0
+
+    def getblocking(self) -> bool:
+        """Whether it blocks at all."""
+        return self._timeout_s != 0.0
+
+    def settimeout(self, value: float | None) -> None:
+        """Block for that many seconds; None for ever, 0 not at all."""
+        if value is not None and value < 0:
+            raise ValueError("Timeout value out of range")
+        self._timeout_s = value
+
+    def gettimeout(self) -> float | None:
+        """Return what settimeout() was given."""
+        return self._timeout_s
+
+    @property
+    def timeout(self) -> float | None:
+        """The same, as in the stdlib."""
+        return self._timeout_s
+
+    def _deadline(self, flags: int = 0) -> float | None:
+        if flags & socket.MSG_DONTWAIT:
+            return time.monotonic()
+        return None if self._timeout_s is None else time.monotonic() + self._timeout_s
+
+    # --- names
+
+    def bind(self, address: Address) -> None:
+        """Bind everywhere ("" or "*"), to one L3, to one address, or to one host."""
+        sa = self._parse(address, "bind")
+        self._port = int(self._ask(lambda seq: Bind(seq, self._number, sa)))
+        self._bound = (address[0], self._port)
+
+    def connect(self, address: Address | None) -> None:
+        """Set the peer of send() and recv(); None dissolves it (AF_UNSPEC in C)."""
+        sa = None if address is None else self._parse(address, "connect")
+        self._port = int(self._ask(lambda seq: Connect(seq, self._number, sa)))
+        self._peer = address
+        self._known.pop(_NOWHERE, None)
+        self._failed.pop(_NOWHERE, None)
+
+    def connect_ex(self, address: Address | None) -> int:
+        """As connect(), but return the errno."""
+        try:
+            self.connect(address)
+        except OSError as err:
+            return err.errno or errno.EIO
+        return 0
+
+    def getsockname(self) -> Address:
+        """Where it is bound: ("*", port) for everywhere."""
+        value = self._ask(lambda seq: GetName(seq, self._number, False))
+        return self._names.spell(SockaddrMhost(*value))
+
+    def getpeername(self) -> Address:
+        """The peer of connect(); ENOTCONN if there is none."""
+        value = self._ask(lambda seq: GetName(seq, self._number, True))
+        return self._names.spell(SockaddrMhost(*value))
+
+    def shutdown(self, how: int) -> None:
+        """Stop receiving (blocked calls return b""), sending (EPIPE), or both."""
+        if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+            raise OSError(errno.EINVAL, f"shutdown: {how} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
+        with self._lock:
+            self._shut_read |= how in (socket.SHUT_RD, socket.SHUT_RDWR)
+            self._shut_write |= how in (socket.SHUT_WR, socket.SHUT_RDWR)
+            self._settle()
+        self._ask(lambda seq: Shutdown(seq, self._number, how))
+
+    # --- options
+
+    def setsockopt(self, level: int, optname: int, value: int | Buffer) -> None:
+        """Set an option; its value is an int, or an int in four octets."""
+        number = value if isinstance(value, int) else int.from_bytes(value[:4], "little")
+        if (level, optname) == (SOL_MHOST, MHOST_RECVPKTINFO):
+            self._pktinfo = bool(number)
+            return
+        self._ask(lambda seq: SetSockOpt(seq, self._number, level, optname, number))
+        self._options[level, optname] = number
+        if (level, optname) == (socket.SOL_SOCKET, socket.SO_RCVBUF):
+            self._rcvbuf = self.getsockopt(level, optname)
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
+        """Return an option: an int, or with buflen 4 its octets."""
+        if (level, optname) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            with self._lock:
+                value, self._error = self._error, 0
+                self._settle()
+        elif (level, optname) == (SOL_MHOST, MHOST_RECVPKTINFO):
+            value = int(self._pktinfo)
+        else:
+            value = int(self._ask(lambda seq: GetSockOpt(seq, self._number, level, optname)))
+        return value.to_bytes(buflen, "little") if buflen else value
+
+    # --- sending
+
+    def send(self, data: Buffer, flags: int = 0) -> int:
+        """Send one datagram to the peer of connect()."""
+        return self._send(bytes(data), flags, None)
+
+    def sendall(self, data: Buffer, flags: int = 0) -> None:
+        """As send(): a datagram goes whole or not at all."""
+        self._send(bytes(data), flags, None)
+
+    def sendto(self, data: Buffer, *args: Any) -> int:
+        """Send one datagram; the arguments are (data, address) or (data, flags, address)."""
+        if len(args) not in (1, 2):
+            raise TypeError(f"sendto() takes 2 or 3 arguments ({len(args) + 1} given)")
+        flags = args[0] if len(args) == 2 else 0
+        return self._send(bytes(data), flags, self._parse(args[-1], "sendto"))
+
+    def sendmsg(
+        self,
+        buffers: Iterable[Buffer],
+        ancdata: Iterable[tuple[int, int, Buffer]] = (),
+        flags: int = 0,
+        address: Address | None = None,
+    ) -> int:
+        """Send one datagram gathered from several buffers."""
+        for level, kind, _data in ancdata:
+            raise OSError(errno.EINVAL, f"sendmsg: control message {level}/{kind} is not known")
+        sa = None if address is None else self._parse(address, "sendmsg")
+        return self._send(b"".join(map(bytes, buffers)), flags, sa)
+
+    def _send(self, payload: bytes, flags: int, sa: SockaddrMhost | None) -> int:
+        self._check_flags(flags, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        self._check_open()
+        if self._shut_write:
+            raise BrokenPipeError(errno.EPIPE, "sendto: shut down for writing")
+        if len(payload) > UDP_PAYLOAD_MAX:
+            raise OSError(
+                errno.EMSGSIZE,
+                f"sendto: payload of {len(payload)} octets exceeds {UDP_PAYLOAD_MAX}; "
+                "send it in several datagrams",
+            )
+        if sa is None:
+            self._raise_pending()
+        key = _NOWHERE if sa is None else _key(sa)
+        if key in self._failed:
+            raise OSError(*self._failed.pop(key))
+        connected = RECORD_CONNECTED if sa is None else 0
+        deadline = self._deadline(flags)
+
+        def first(cookie: int) -> bytes:
+            record = Record(key, payload, connected | RECORD_REPLY, 0, cookie)
+            return pack_data(self._number, pack_record(record))
+
+        if key in self._known:
+            later = lambda _cookie: pack_data(  # noqa: E731
+                self._number, pack_record(Record(key, payload, connected))
+            )
+            self._channel.post_record(later, deadline)
+        elif deadline is None or self._timeout_s:
+            try:
+                self._answered(key, self._channel.exchange(first, deadline))
+            except TimeoutError:
+                raise TimeoutError("timed out") from None
+            if key in self._failed:
+                raise OSError(*self._failed.pop(key))
+        else:
+            self._channel.post_record(first, deadline, lambda reply: self._answered(key, reply))
+        return len(payload)
+
+    def _answered(self, key: SockaddrMhost, reply: Reply) -> None:
+        """The first datagram to a destination went out, or did not."""
+        if reply.errno:
+            self._failed[key] = (reply.errno, reply.text)
+            return
+        if len(self._known) >= DESTINATIONS_MAX:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[key] = None
+
+    # --- receiving
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Receive one datagram; what does not fit bufsize is cut off."""
+        record = self._receive(flags)
+        return record.payload[:bufsize] if record else b""
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Address]:
+        """Receive one datagram and where it came from; a known host by its name."""
+        record = self._receive(flags)
+        if record is None:
+            return b"", ("", 0)
+        return record.payload[:bufsize], self._names.spell(record.sa)
+
+    def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive one datagram into a buffer; return its octets there."""
+        return self.recvfrom_into(buffer, nbytes, flags)[0]
+
+    def recvfrom_into(
+        self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0
+    ) -> tuple[int, Address]:
+        """Receive one datagram into a buffer; with MSG_TRUNC return its whole length."""
+        view = memoryview(buffer).cast("B")
+        record = self._receive(flags)
+        if record is None:
+            return 0, ("", 0)
+        payload = record.payload[: nbytes or len(view)]
+        view[: len(payload)] = payload
+        whole = flags & socket.MSG_TRUNC
+        return len(record.payload if whole else payload), self._names.spell(record.sa)
+
+    def recvmsg(
+        self, bufsize: int, ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[bytes, Ancillary, int, Address]:
+        """Receive one datagram with what is known about it.
+
+        Args:
+            bufsize: octets of payload at most.
+            ancbufsize: octets for control messages; none come with 0.
+            flags: MSG_PEEK, MSG_DONTWAIT, MSG_TRUNC.
+
+        Returns:
+            Payload, control messages, flags (MSG_TRUNC if it was cut), source. With
+            MHOST_RECVPKTINFO set there is one control message, MHOST_PKTINFO: the L3
+            handler and the locator that it came from, as "inet 10.0.0.1".
+        """
+        record = self._receive(flags)
+        if record is None:
+            return b"", [], 0, ("", 0)
+        ancdata: Ancillary = []
+        if self._pktinfo and ancbufsize:
+            l3 = self._channel.l3_names.get(record.cookie, str(record.cookie))
+            text = f"{l3} {self._names.text(record.sa._replace(id_no=0))}".encode()
+            ancdata.append((SOL_MHOST, MHOST_PKTINFO, text))
+        cut = socket.MSG_TRUNC if len(record.payload) > bufsize else 0
+        return record.payload[:bufsize], ancdata, cut, self._names.spell(record.sa)
+
+    def _receive(self, flags: int) -> Record | None:
+        """Take the oldest datagram, waiting as the mode says; None after shutdown."""
+        self._check_flags(flags, _FLAGS)
+        deadline = self._deadline(flags)
+        while True:
+            self._check_open()
+            with self._lock:
+                if self._error:
+                    err, self._error = self._error, 0
+                    self._settle()
+                    raise OSError(err, os.strerror(err))
+                record = self._take(peek=bool(flags & socket.MSG_PEEK))
+            if record is not None:
+                self._credit()
+                return record
+            if self._shut_read:
+                return None
+            if deadline is not None and time.monotonic() >= deadline:
+                if self._timeout_s and not flags & socket.MSG_DONTWAIT:
+                    raise TimeoutError("timed out")
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            poll = select.poll()
+            poll.register(self._eventfd, select.POLLIN)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            poll.poll(None if left is None else left * 1000)
+
+    def _take(self, *, peek: bool) -> Record | None:
+        if not self._queue:
+            return None
+        if peek:
+            return self._queue[0]
+        record = self._queue.popleft()
+        self._consumed += record_size(len(record.payload))
+        if not self._queue:
+            self._settle()
+        return record
+
+    def _credit(self) -> None:
+        """Tell the daemon what was consumed, a quarter of the buffer at a time."""
+        if self._consumed * 4 >= self._rcvbuf:
+            with self._lock:
+                octets, self._consumed = self._consumed, 0
+            if octets:
+                self._channel.notify(Consumed(self._number, octets))
+
+    def _settle(self) -> None:
+        """With the lock: make the eventfd say whether recvfrom() would return."""
+        ready = bool(self._queue) or bool(self._error) or self._shut_read
+        if ready != self._ready and not self._closed:
+            self._ready = ready
+            if ready:
+                os.eventfd_write(self._eventfd, 1)
+            else:
+                os.eventfd_read(self._eventfd)
+
+    # --- called by the channel
+
+    def deliver(self, records: list[Record]) -> None:
+        """Datagrams have come."""
+        with self._lock:
+            self._queue.extend(records)
+            self._settle()
+
+    def fail(self, event: SockError) -> None:
+        """A datagram that was sent earlier has failed."""
+        key = _key(event.sa)
+        if self._peer is not None and not (event.local and key in self._known):
+            self._known.pop(_NOWHERE, None)
+            with self._lock:
+                self._error = event.errno
+                self._settle()
+            return
+        self._known.pop(key, None)
+        if event.local:
+            self._failed[key] = (event.errno, event.text)
+
+    def restore(self) -> None:
+        """The daemon is another one: create, set, bind and connect again."""
+        self._known.clear()
+        try:
+            self._number = int(self._channel.request(self._create))
+            self._channel.join(self._number, self)
+            for (level, option), value in self._options.items():
+                self._ask(lambda seq: SetSockOpt(seq, self._number, level, option, value))  # noqa: B023
+            if self._port:
+                host = self._bound[0] if self._bound else "*"
+                sa = self._parse((host, self._port), "bind")
+                self._ask(lambda seq: Bind(seq, self._number, sa))
+            if self._peer:
+                peer = self._parse(self._peer, "connect")
+                self._ask(lambda seq: Connect(seq, self._number, peer))
+        except OSError as err:
+            with self._lock:
+                self._error = err.errno or errno.EIO
+                self._settle()
+
+    # --- small things
+
+    def _ask(self, build: Any) -> Any:
+        self._check_open()
+        request: AnsweredRequest = build
+        return self._channel.request(request)  # type: ignore[arg-type]
+
+    def _parse(self, address: object, call: str) -> SockaddrMhost:
+        return self._names.parse(address, call)
+
+    def _raise_pending(self) -> None:
+        with self._lock:
+            err, self._error = self._error, 0
+            self._settle()
+        if err:
+            raise OSError(err, os.strerror(err))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OSError(errno.EBADF, "the socket is closed")
+        if self._channel.pid != os.getpid():
+            raise OSError(
+                errno.EBADF, "the socket was opened before fork(); open it in the child"
+            )
+
+    @staticmethod
+    def _check_flags(flags: int, known: int) -> None:
+        if flags & ~known:
+            raise OSError(errno.EOPNOTSUPP, f"flags 0x{flags & ~known:x} are not supported")
+
+
+def _key(sa: SockaddrMhost) -> SockaddrMhost:
+    """A destination as records have it, its address padded to 16 octets."""
+    return sa._replace(address=sa.address.ljust(ADDRESS_MAX, b"\0"))
