@@ -132,6 +132,7 @@ class Daemon:
             self._resolver.resolve,
             show,
             Admin(stack.table, stack.l3_set),
+            config.ipc.admin_socket,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         cleanup.callback(context.term)

@@ -359,11 +359,13 @@ class HelloReply(NamedTuple):
         version: of the daemon's protocol.
         instance: another one after each start of the daemon.
         l3: (number, name, family) of each registered handler.
+        admin_socket: where the verbs that change something are taken.
     """
 
     version: int
     instance: str
     l3: list[tuple[int, str, int]]
+    admin_socket: str
 
 
 encode = msgspec.msgpack.Encoder().encode

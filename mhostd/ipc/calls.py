@@ -77,6 +77,7 @@ class Calls:
         resolve: Callable[[str, Callable[[], None]], None],
         show: Callable[[str, Answer, int], None],
         admin: Callable[[AdminRequest], Any],
+        admin_socket: str,
     ) -> None:
         self._af_mhost = af_mhost
         self._table = table
@@ -84,6 +85,7 @@ class Calls:
         self._resolve = resolve
         self._show = show
         self._admin = admin
+        self._admin_socket = admin_socket
         self._instance = os.urandom(8).hex()
         self._ready: dict[Sock, None] = {}
         self._parked: dict[Client, int] = {}
@@ -138,7 +140,7 @@ class Calls:
             case Hello():
                 protos = self._table.protos.items()
                 l3 = [(number, p.name, p.family) for number, p in protos]
-                return HelloReply(VERSION, self._instance, l3)
+                return HelloReply(VERSION, self._instance, l3, self._admin_socket)
             case Socket(family=family, type=type_, proto=proto):
                 sk = self._af_mhost.mhost_create(
                     client, family, type_, proto, self._sk_data_ready, self._sk_error_report

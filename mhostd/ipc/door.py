@@ -158,7 +158,7 @@ class Door:
         self._clients[routing_id] = client
         self._routing_ids[client] = routing_id
         self._by_fd[fd] = routing_id
-        log.info("client %d (%s, uid %d) connected", client.pid, client.program, client.uid)
+        log.debug("client %d (%s, uid %d) connected", client.pid, client.program, client.uid)
         return client
 
     def _on_monitor(self) -> None:
@@ -180,7 +180,7 @@ class Door:
         if client is not None:
             del self._routing_ids[client]
             self._ops.release(client)
-            log.info("client %d (%s) is gone", client.pid, client.program)
+            log.debug("client %d (%s) is gone", client.pid, client.program)
 
     # --- out
 

@@ -340,7 +340,7 @@ class Channel:
             value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
         except OSError:
             return
-        _version, instance, l3 = value
+        _version, instance, l3, *_more = value
         self.l3_names = {number: name for number, name, _family in l3}
         again = bool(self.instance)
         self.instance = instance

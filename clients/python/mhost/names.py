@@ -140,7 +140,7 @@ def getaddrinfo(
     host: str | None,
     port: str | int | None,
     family: int = AF_UNSPEC,
-    type: int = 0,  # noqa: A002 - the name the stdlib has
+    type: int = 0,
     proto: int = 0,
     flags: int = 0,
 ) -> list[AddrInfo]:

@@ -1,0 +1,1 @@
+"""mhostctl: look into the daemon, and change what may be changed."""

@@ -1,0 +1,129 @@
+"""mhostctl: arguments and exit codes; everything heavier is imported when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mhostd import __version__
+
+EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_DAEMON = 0, 1, 2, 3
+
+_READING = {
+    "status": "the daemon, its devices, and what keeps packets from moving",
+    "sockets": "open sockets, as `ss -uap` shows the kernel's",
+    "hosts": "names and their locators; `hosts add` and `hosts del` change them",
+    "l3": "L3 handlers; `l3 up` and `l3 down` register and remove one",
+    "routes": "which L3 handler sends to which prefix",
+    "counters": "counters of devices, L3 handlers and sockets",
+    "drops": "dropped frames and datagrams by reason",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        0 done, 1 refused, 2 a bad command line, 3 no daemon answers.
+    """
+    args = parser().parse_args(argv)
+    if args.verb == "config":
+        return _config_check(args.file)
+    from mhost.ctl import ask
+
+    try:
+        return _run(args)
+    except ask.NoDaemonError as err:
+        print(f"mhostctl: {err}", file=sys.stderr)
+        return EXIT_NO_DAEMON
+    except ask.RefusedError as err:
+        print(f"mhostctl: {err}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line; manual page and completion are made from it."""
+    top = argparse.ArgumentParser(
+        prog="mhostctl",
+        description="Look into mhostd, and change what may be changed.",
+        epilog="MHOST_SOCKET names the daemon's socket (ipc:///run/mhostd/mhost.sock). "
+        "Exit codes: 0 done, 1 refused, 2 usage, 3 no daemon answers.",
+    )
+    top.add_argument("--version", action="version", version=f"mhostctl {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, text in _READING.items():
+        verb = verbs.add_parser(name, help=text, description=text)
+        _json_flag(verb)
+        if name == "hosts":
+            _hosts(verb)
+        elif name == "l3":
+            _l3(verb)
+    config = verbs.add_parser("config", help="check a configuration file")
+    check = config.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
+        "check", help="say whether the daemon would take it"
+    )
+    check.add_argument(
+        "file", nargs="?", type=Path, default=Path("/etc/mhostd/mhostd.toml"), metavar="FILE"
+    )
+    return top
+
+
+def _json_flag(verb: argparse.ArgumentParser) -> None:
+    text = "print JSON: one array or object, lower_snake keys"
+    verb.add_argument("-j", "--json", action="store_true", help=text)
+
+
+def _hosts(verb: argparse.ArgumentParser) -> None:
+    changes = verb.add_subparsers(dest="change", metavar="add|del")
+    add = changes.add_parser("add", help="bind a name to locators, best first")
+    add.add_argument("name", metavar="NAME")
+    text = "IPv4, IPv6 or proto:address, as testproto:7"
+    add.add_argument("locators", nargs="+", metavar="LOCATOR", help=text)
+    delete = changes.add_parser("del", help="unbind a name, or some of its locators")
+    delete.add_argument("name", metavar="NAME")
+    delete.add_argument("locators", nargs="*", metavar="LOCATOR")
+
+
+def _l3(verb: argparse.ArgumentParser) -> None:
+    changes = verb.add_subparsers(dest="change", metavar="up|down")
+    for name, text in (("up", "register a handler again"), ("down", "remove a handler")):
+        changes.add_parser(name, help=text).add_argument("name", metavar="NAME")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from mhost.ctl import ask
+    from mhostd.uapi import HostsAdd, HostsDel, L3Set
+
+    match args.verb, getattr(args, "change", None):
+        case "hosts", "add":
+            ask.change(HostsAdd(1, args.name, args.locators))
+        case "hosts", "del":
+            ask.change(HostsDel(1, args.name, args.locators))
+        case "l3", ("up" | "down") as change:
+            ask.change(L3Set(1, args.name, change == "up"))
+        case verb, _:
+            value = ask.show(verb)
+            if args.json:
+                import json
+
+                print(json.dumps(value))
+            else:
+                from mhost.ctl.table import PRINTERS
+
+                PRINTERS[verb](value)
+    return EXIT_OK
+
+
+def _config_check(path: Path) -> int:
+    from mhostd.config import ConfigError, parse_config
+    from mhostd.init import check_config
+
+    try:
+        check_config(parse_config(path.read_text()))
+    except (OSError, ConfigError) as err:
+        print(f"mhostctl: {path}: {getattr(err, 'strerror', None) or err}", file=sys.stderr)
+        return EXIT_REFUSED
+    print(f"{path}: ok")
+    return EXIT_OK

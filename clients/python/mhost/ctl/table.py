@@ -1,0 +1,107 @@
+"""What mhostctl prints for people: the same values as with --json, aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def print_rows(rows: list[Row], columns: Iterable[tuple[str, str]]) -> None:
+    """Print one line for each row under a head; columns are (head, key)."""
+    heads, keys = zip(*columns, strict=True)
+    lines = [heads, *(tuple(_cell(row[key]) for key in keys) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def print_status(status: Row) -> None:
+    """Print what `ip` and `systemctl status` users look for, warnings last."""
+    print(f"mhostd {status['version']}  pid {status['pid']}  up {status['uptime_s']:.0f} s")
+    print(
+        f"cpu {status['cpu_s']:.2f} s  memory {status['rss_kib'] / 1024:.1f} MiB  "
+        f"native {status['native']}  sockets {status['sockets']}  hosts {status['hosts']}"
+    )
+    columns = ["name", "kind", "up", "mtu", "neighbours"]
+    print_rows(status["devices"], [(key.upper(), key) for key in columns])
+    for warning in status["warnings"]:
+        print(f"warning: {warning}")
+
+
+def print_hosts(hosts: list[Row]) -> None:
+    """Print one line for each locator, in the order of preference."""
+    rows = [
+        {
+            "host": host["name"] if i == 0 else "",
+            "source": host["source"] if i == 0 else "",
+            "state": "ok" if loc["usable"] else loc["error"] or "no route",
+            **loc,
+        }
+        for host in hosts
+        for i, loc in enumerate(host["locators"])
+    ]
+    columns = ["host", "locator", "l3", "state", "retry_s", "source"]
+    print_rows(rows, [(key.upper(), key) for key in columns])
+
+
+def print_sockets(sockets: list[Row]) -> None:
+    """Print one line for each socket, as `ss -uap` does."""
+    for row in sockets:
+        row["local"] = f"{row['local'] or '-'} {row['port'] or ''}".strip()
+        row["peer"] = f"{row['peer'] or '-'} {row['peer_port'] or ''}".strip()
+        row["process"] = f"{row['program']},{row['pid']}"
+    columns = ["socket", "lane", "recv_q", "rcvbuf", "local", "peer", "process"]
+    columns += ["rx_datagrams", "tx_datagrams", "rx_drops"]
+    print_rows(sockets, [(key.upper(), key) for key in columns])
+
+
+def print_counters(counters: dict[str, dict[str, int]]) -> None:
+    """Print one line for each counter that is not zero."""
+    rows = [
+        {"where": where, "counter": counter, "value": value}
+        for where, values in counters.items()
+        for counter, value in sorted(values.items())
+        if value
+    ]
+    print_rows(rows, [("WHERE", "where"), ("COUNTER", "counter"), ("VALUE", "value")])
+
+
+def print_drops(drops: dict[str, int]) -> None:
+    """Print one line for each reason that occurred."""
+    rows = [{"reason": reason, "count": count} for reason, count in drops.items()]
+    print_rows(rows, [("REASON", "reason"), ("COUNT", "count")])
+
+
+def print_l3(handlers: list[Row]) -> None:
+    """Print one line for each registered L3 handler."""
+    columns = ["number", "name", "family", "addresses", "device", "up", "mtu", "own_udp"]
+    print_rows(handlers, [(key.upper(), key) for key in columns])
+
+
+def print_routes(routes: list[Row]) -> None:
+    """Print one line for each prefix."""
+    print_rows(routes, [(key.upper(), key) for key in ("family", "prefix", "l3", "device")])
+
+
+PRINTERS: dict[str, Callable[[Any], None]] = {
+    "status": print_status,
+    "sockets": print_sockets,
+    "hosts": print_hosts,
+    "l3": print_l3,
+    "routes": print_routes,
+    "counters": print_counters,
+    "drops": print_drops,
+}
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "-"
+    return str(value)
