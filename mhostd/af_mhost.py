@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Callable
 
 from mhostd.errors import MhostError
-from mhostd.mhost_table import Locator, MhostTable
-from mhostd.sock import SK_BUF_MAX, SK_BUF_MIN, Client, Place, Sock
+from mhostd.mhost_table import MhostTable
+from mhostd.sock import SK_BUF_MAX, SK_BUF_MIN, Client, Heard, Locator, Place, Sock, sock_called
 from mhostd.structs import ErrorReport, MhostProto, Proto
 from mhostd.uapi import (
     AF_INET,
@@ -257,8 +257,9 @@ class AfMhost:
             raise MhostError(errno.EINVAL, "sendto: port 0 is no destination")
         usable = self._usable(sk)
         tried: set[Locator] = set()
+        heard = self._heard(sk, sa)
         while True:
-            proto, locator = self._table.mhost_translate_sa(sa, now, usable)
+            proto, locator = self._table.mhost_translate_sa(sa, now, usable, heard)
             if not sk.sport:
                 self._autobind(sk)
             try:
@@ -274,6 +275,17 @@ class AfMhost:
             else:
                 sk.tx_datagrams += 1
                 return
+
+    def _heard(self, sk: Sock, sa: SockaddrMhost) -> Heard | None:
+        """Where the destination called us from, unless we call first."""
+        if sa.family == AF_MHOST:
+            sock_called(sk, (sa.id_no, sa.port), None)
+            return sk.callers[sa.id_no, sa.port]
+        family, port, address, _id_no, scope_id = self._full(sa)
+        owner = self._table.mhost_owner(Locator(family, address, scope_id))
+        if owner is not None:
+            sock_called(sk, (owner.handle, port), None)
+        return sk.callers.get((family, address, port))
 
     def mhost_err(self, sa: SockaddrMhost, err: MhostError, now: float) -> None:
         """An error came back for a datagram to that locator: translation learns."""

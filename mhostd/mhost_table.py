@@ -13,9 +13,9 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from mhostd.errors import HostUnresolvedError, MhostError
+from mhostd.sock import Heard, Locator
 from mhostd.structs import MhostProto
 from mhostd.uapi import ADDRESS_MAX, AF_INET6, AF_MHOST, AF_UNSPEC, HOST_NAME_MAX, SockaddrMhost
 
@@ -23,14 +23,6 @@ RETRY_MIN_S = 1.0  # a locator that gave an error is passed over that long,
 RETRY_MAX_S = 30.0  # twice as long after each further error, up to this
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
-
-
-class Locator(NamedTuple):
-    """An L3 address without a port."""
-
-    family: int
-    address: bytes
-    scope_id: int = 0
 
 
 @dataclass(slots=True)
@@ -251,6 +243,7 @@ class MhostTable:
         sa: SockaddrMhost,
         now: float,
         usable: Callable[[MhostProto], bool] = lambda _proto: True,
+        heard: Heard | None = None,
     ) -> tuple[MhostProto, SockaddrMhost]:
         """Find the protocol and the locator for a destination; changes nothing.
 
@@ -260,6 +253,8 @@ class MhostTable:
                 passed over until its time has come. If all of them did, the one
                 whose time comes first is used.
             usable: says of each protocol whether the socket can send over it.
+            heard: where the destination called us from, if it did: an answer goes
+                back there and over the same L3, unless that gave an error.
 
         Returns:
             The protocol that will send it, and the locator with the port of `sa`.
@@ -271,7 +266,7 @@ class MhostTable:
                 if the socket is bound where none of them can be reached.
         """
         if sa.family != AF_MHOST:
-            proto, locator = self._explicit(sa)
+            proto, locator = self._explicit(sa, heard)
             if not usable(proto):
                 raise MhostError(
                     errno.ENETUNREACH,
@@ -282,7 +277,7 @@ class MhostTable:
         host = self.mhost_host(sa.id_no)
         if not host.bound and host.resolved is None:
             raise HostUnresolvedError(*_unreachable(host.name), host.name)
-        routed = [(self.mhost_route(loc.family, loc.address), loc) for loc in host.locators]
+        routed = [(self._way(loc, heard), loc) for loc in host.locators]
         reachable = [(proto, loc) for proto, loc in routed if proto]
         if not reachable:
             raise MhostError(*_unreachable(host.name))
@@ -294,7 +289,8 @@ class MhostTable:
                 f"sendto: host {host.name} is reached over {names}, where this socket "
                 "is not bound; bind to '*' to send over every L3",
             )
-        proto, loc = min(candidates, key=lambda c: self._not_before(c[1], now))
+        first = heard.locator if heard else None
+        proto, loc = min(candidates, key=lambda c: (self._not_before(c[1], now), c[1] != first))
         return proto, SockaddrMhost(loc.family, sa.port, loc.address, 0, loc.scope_id)
 
     def locator_failed(self, locator: Locator, err: int, now: float) -> None:
@@ -315,7 +311,14 @@ class MhostTable:
         fault = self.faults.get(locator)
         return 0.0 if fault is None or now >= fault.retry_s else fault.retry_s
 
-    def _explicit(self, sa: SockaddrMhost) -> tuple[MhostProto, SockaddrMhost]:
+    def _way(self, locator: Locator, heard: Heard | None) -> MhostProto | None:
+        if heard is not None and heard.locator == locator and heard.l3 in self.protos:
+            return self.protos[heard.l3]
+        return self.mhost_route(locator.family, locator.address)
+
+    def _explicit(
+        self, sa: SockaddrMhost, heard: Heard | None
+    ) -> tuple[MhostProto, SockaddrMhost]:
         protos = self.mhost_protos_for_family(sa.family)
         if not protos:
             unspec = "AF_UNSPEC names no destination" if sa.family == AF_UNSPEC else ""
@@ -331,7 +334,7 @@ class MhostTable:
                 f"({protos[0].name}) has {length}",
             )
         locator = sa._replace(address=sa.address[:length])
-        proto = self.mhost_route(sa.family, locator.address)
+        proto = self._way(Locator(sa.family, locator.address, sa.scope_id), heard)
         if proto is None:
             raise MhostError(
                 errno.ENETUNREACH,

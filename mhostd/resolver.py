@@ -12,7 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from mhostd.config import Resolver as ResolverConfig
-from mhostd.mhost_table import Host, Locator, MhostTable
+from mhostd.mhost_table import Host, MhostTable
+from mhostd.sock import Locator
 
 WORKERS = 4
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from mhostd.uapi import SockaddrMhost, record_size
 
 SK_BUF_DEFAULT = 212_992  # octets, as Linux net.core.rmem_default and wmem_default
 SK_BUF_MAX = 2 * 4_194_304  # octets; what SO_RCVBUF may double to
+CALLERS_MAX = 4_096  # peers that one socket remembers, the oldest is forgotten first
 SK_BUF_MIN = 2_304  # octets, SOCK_MIN_RCVBUF of Linux include/net/sock.h
 
 
@@ -28,6 +29,25 @@ class Datagram(NamedTuple):
     payload: bytes
     source: SockaddrMhost
     l3: int = 0
+
+
+class Locator(NamedTuple):
+    """An L3 address without a port."""
+
+    family: int
+    address: bytes
+    scope_id: int = 0
+
+
+class Heard(NamedTuple):
+    """Where a peer called us from: its locator, and the number of the L3 handler."""
+
+    locator: Locator
+    l3: int
+
+
+CallerKey = tuple[int, int] | tuple[int, bytes, int]
+"""(handle, port) of a known host, or (family, address, port)."""
 
 
 class Place(NamedTuple):
@@ -87,6 +107,8 @@ class Sock:
         sndbuf: octets one datagram may have at most.
         rmem_queued: octets of records in receive_queue.
         rmem_sent: octets of records the client has and has not consumed.
+        callers: where a peer last called us from, None if we called it first. An
+            answer goes back the way the question came.
     """
 
     number: int
@@ -106,7 +128,22 @@ class Sock:
     receive_queue: deque[Datagram] = field(default_factory=deque)
     rx_datagrams: int = 0
     tx_datagrams: int = 0
+    callers: OrderedDict[CallerKey, Heard | None] = field(default_factory=OrderedDict)
     rx_drops: int = 0
+
+
+def sock_called(sk: Sock, key: CallerKey, heard: Heard | None) -> None:
+    """A peer has sent us something, or (`heard` is None) we send to it.
+
+    Whoever speaks first decides: where we called first the best way is used, and the
+    peer's answers do not change that.
+    """
+    if key not in sk.callers:
+        if len(sk.callers) >= CALLERS_MAX:
+            sk.callers.popitem(last=False)
+        sk.callers[key] = heard
+    elif heard is not None and sk.callers[key] is not None:
+        sk.callers[key] = heard
 
 
 def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> DropReason | None:

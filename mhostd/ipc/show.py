@@ -12,8 +12,8 @@ from typing import Any
 
 from mhostd import __version__, native
 from mhostd.dev import NetCore
-from mhostd.mhost_table import Locator, MhostTable
-from mhostd.sock import Sock
+from mhostd.mhost_table import MhostTable
+from mhostd.sock import Locator, Sock
 from mhostd.structs import Answer
 from mhostd.uapi import AF_MHOST, Reply, SockaddrMhost
 

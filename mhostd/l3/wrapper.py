@@ -12,8 +12,9 @@ import struct
 
 from mhostd.dev import ETH_P_MHOST, NetCore, NetDevice
 from mhostd.errors import DropReason, MhostError
-from mhostd.mhost_table import Locator, MhostTable
+from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
+from mhostd.sock import Locator
 from mhostd.structs import MhostProto, NetProtocol, PacketType, Proto, UdpOps
 
 __all__ = [

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from mhostd import native
 from mhostd.errors import DropReason, MhostError
-from mhostd.mhost_table import Locator, MhostTable
+from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
-from mhostd.sock import Datagram, Place, Sock, sock_queue_rcv_skb
+from mhostd.sock import Datagram, Heard, Locator, Place, Sock, sock_called, sock_queue_rcv_skb
 from mhostd.structs import MhostProto, NetProtocol, Proto
 from mhostd.uapi import AF_MHOST, SockaddrMhost
 from mhostd.udp.header import UDP_HLEN, UDP_LEN_MAX, UdpHeader
@@ -148,8 +148,13 @@ class UdpMhost:
         self._table.locator_heard(locator)
         if sk.peer is not None and not self._is_peer(sk.peer, locator, source.port):
             return DropReason.SOCKET_FILTER
+        heard = Heard(locator, datagram.l3)
+        routed = self._table.mhost_route(source.family, source.address)
+        if routed is not self._table.protos.get(datagram.l3):
+            sock_called(sk, (source.family, source.address, source.port), heard)
         owner = self._table.mhost_owner(locator)
         if owner is not None:
+            sock_called(sk, (owner.handle, source.port), heard)
             datagram = datagram._replace(source=source._replace(id_no=owner.handle))
         return sock_queue_rcv_skb(sk, datagram)
 

@@ -1,0 +1,274 @@
+"""Hosts in private network namespaces, each with its own mhostd; nothing is left behind.
+
+A namespace is held by a process and named by nothing, so it goes away with its holder;
+every process here is told to die with the one that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+BIN = Path(sys.executable).parent
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+
+
+class Host:
+    """One host: a namespace, and a daemon once it is started."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.dir = directory
+        self.dir.mkdir()
+        self.processes: list[subprocess.Popen[Any]] = []
+        self._holder = subprocess.Popen(
+            [*DIE_WITH_PARENT, "unshare", "--net", "sleep", "infinity"],
+            stdin=subprocess.DEVNULL,
+        )
+        self._enter = ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *DIE_WITH_PARENT)
+        self._await_namespace()
+        self.ip("link set lo up")
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def _await_namespace(self) -> None:
+        mine = os.stat("/proc/self/ns/net").st_ino
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError):
+                comm = Path(f"/proc/{self._holder.pid}/comm").read_text().strip()
+                if comm == "sleep" and os.stat(self.netns).st_ino != mine:
+                    return
+            time.sleep(0.01)
+        raise RuntimeError("no network namespace: root and CONFIG_NET_NS are needed")
+
+    @property
+    def netns(self) -> str:
+        """The file that names the namespace while its holder lives."""
+        return f"/proc/{self._holder.pid}/ns/net"
+
+    @property
+    def socket(self) -> str:
+        """What MHOST_SOCKET is for applications of this host."""
+        return f"ipc://{self.dir}/mhost.sock"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of this host's applications."""
+        return {**os.environ, "MHOST_SOCKET": self.socket, "PYTHONUNBUFFERED": "1"}
+
+    def command(self, *argv: str) -> list[str]:
+        """The same command, in this host's namespace."""
+        return [*self._enter, *argv]
+
+    def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*argv), env=self.env, check=check, capture_output=True, text=True,
+            timeout=30,
+        )  # fmt: skip
+
+    def ip(self, arguments: str) -> None:
+        """Change a link, an address or a route."""
+        done = self.run("ip", *arguments.split(), check=False)
+        if done.returncode:
+            raise RuntimeError(f"ip {arguments}: {done.stderr.strip()}")
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Set a variable of this namespace."""
+        path = "/proc/sys/" + name.replace(".", "/")
+        self.run("sh", "-c", f"echo {value} > {path}")
+
+    def popen(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start a process that ends with this host."""
+        process = subprocess.Popen(self.command(*argv), env=self.env, **options)
+        self.processes.append(process)
+        return process
+
+    def start(self, config: str) -> None:
+        """Start mhostd and wait until it answers.
+
+        Args:
+            config: mhostd.toml without its [ipc].
+        """
+        ipc = f'[ipc]\nsocket = "{self.socket}"\nadmin_socket = "ipc://{self.dir}/admin.sock"\n'
+        path = self.dir / "mhostd.toml"
+        path.write_text(ipc + 'group = ""\n' + config)
+        with (self.dir / "mhostd.log").open("ab") as log:
+            self.daemon = self.popen(str(BIN / "mhostd"), "--config", str(path), stderr=log)
+        deadline = time.monotonic() + 10
+        while self.mhostctl("status", check=False).returncode:
+            if self.daemon.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"mhostd of {self.name} did not start:\n{self.log()}")
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop the daemon; return its exit code."""
+        assert self.daemon is not None
+        self.daemon.send_signal(number)
+        return self.daemon.wait(10)
+
+    def log(self) -> str:
+        """What the daemon has logged."""
+        return (self.dir / "mhostd.log").read_text()
+
+    def mhostctl(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run mhostctl."""
+        return self.run(str(BIN / "mhostctl"), *argv, check=check)
+
+    def show(self, *argv: str) -> Any:
+        """Return what `mhostctl -j` prints."""
+        return json.loads(self.mhostctl(*argv, "--json").stdout)
+
+    def app(self) -> App:
+        """Start an application."""
+        return App(self)
+
+    def close(self) -> None:
+        """End every process of this host, and with them its namespace."""
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+        for process in reversed(self.processes):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+        self._holder.kill()
+        self._holder.wait()
+
+
+class App:
+    """An application process that does what it is told: demo/app.py."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.process: subprocess.Popen[str] = host.popen(
+            sys.executable, str(Path(__file__).with_name("app.py")),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __call__(self, verb: str, *args: Any) -> Any:
+        """Call a method of the application; OSError comes back as OSError."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([verb, *args]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the application on {self.host.name} ended")
+        answer = json.loads(line)
+        if "errno" in answer:
+            raise OSError(answer["errno"], answer["text"])
+        return answer["value"]
+
+
+class Lab:
+    """Some hosts and the links between them."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="mhost-lab-")
+        self.hosts: dict[str, Host] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def host(self, name: str) -> Host:
+        """Add a host."""
+        host = Host(name, Path(self._directory.name) / name)
+        self.hosts[name] = host
+        return host
+
+    def link(self, a: Host, b: Host, name: str = "eth0") -> None:
+        """Join two hosts by a veth pair, which has the same name at both ends."""
+        a.run("ip", "link", "add", name, "type", "veth", "peer", "name", name, "netns", _pid(b))
+        for host in (a, b):
+            host.ip(f"link set {name} up")
+
+    def close(self) -> None:
+        """End everything."""
+        for host in reversed(list(self.hosts.values())):
+            host.close()
+        self._directory.cleanup()
+
+
+def _pid(host: Host) -> str:
+    found = re.search(r"\d+", host.netns)
+    assert found is not None
+    return found[0]
+
+
+def config(number: int, peer: int) -> str:
+    """A host with everything: TUN with IPv4 and IPv6, Ethernet, both plug-ins, two names.
+
+    Args:
+        number: of this host, 1 or 2.
+        peer: of the other one.
+    """
+    return f"""
+[tun]
+[tun.inet]
+address = "10.77.{number}.1/24"
+host_address = "10.77.{number}.254"
+prefixes = ["10.77.0.0/16"]
+[tun.inet6]
+address = "fd77:{number}::1/64"
+host_address = "fd77:{number}::fe"
+prefixes = ["fd77::/16"]
+[[ethernet]]
+device = "eth0"
+[l3.testproto]
+address = "{number}"
+[l3.otherproto]
+address = "0:0:0:{number}"
+[hosts]
+me = {json.dumps(locators(number))}
+peer = {json.dumps(locators(peer))}
+"""
+
+
+def locators(number: int) -> list[str]:
+    """Where a host with that configuration is, best first."""
+    return [
+        f"10.77.{number}.1",
+        f"fd77:{number}::1",
+        f"192.0.2.{number}",
+        f"2001:db8::{number}",
+        f"testproto:{number}",
+        f"otherproto:0:0:0:{number}",
+    ]
+
+
+def two_hosts(lab: Lab) -> tuple[Host, Host]:
+    """Two linked hosts with addresses, forwarding, and routes to each other's TUN."""
+    a, b = lab.host("a"), lab.host("b")
+    lab.link(a, b)
+    for host, number, peer in ((a, 1, 2), (b, 2, 1)):
+        host.sysctl("net.ipv4.ip_forward", 1)
+        host.sysctl("net.ipv6.conf.all.forwarding", 1)
+        host.ip(f"addr add 192.0.2.{number}/24 dev eth0")
+        host.ip(f"addr add 2001:db8::{number}/64 dev eth0 nodad")
+        host.ip(f"route add 10.77.{peer}.0/24 via 192.0.2.{peer}")
+        host.ip(f"-6 route add fd77:{peer}::/64 via 2001:db8::{peer}")
+    return a, b
