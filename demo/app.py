@@ -44,6 +44,10 @@ class App:
         self.sock.bind((host, port))
         return list(self.sock.getsockname()[:2])
 
+    def connect(self, host: str, port: int) -> None:
+        """Connect."""
+        self.sock.connect((host, port))
+
     def sendto(self, text: str, host: str, port: int) -> int:
         """Send a datagram."""
         return int(self.sock.sendto(text.encode(), (host, port)))

@@ -19,6 +19,7 @@ ETH_P_IPV6 = 0x86DD
 ETH_P_MHOST = 0x88B5  # IEEE Std 802, Local Experimental EtherType 1
 ETH_HLEN_MIN_PAYLOAD = 46  # octets; Ethernet pads shorter payloads
 
+STATS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "tx_dropped")
 NEIGHBOURS_MAX = 1024  # learned ones; configured ones are not counted
 
 
@@ -30,7 +31,7 @@ class NetDevice:
         mtu: octets of L3 packet that fit.
         up: it has a link; netlink keeps this true.
         tx_queue: frames to be written by flush().
-        stats: rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped.
+        stats: counters, as named in STATS.
     """
 
     kind = "none"
@@ -40,7 +41,7 @@ class NetDevice:
         self.mtu = mtu
         self.up = True
         self.tx_queue: list[SkBuff] = []
-        self.stats: Counter[str] = Counter()
+        self.stats: Counter[str] = Counter(dict.fromkeys(STATS, 0))
         self.neighbours: dict[tuple[int, bytes], bytes] = {}
         self.learned: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
 

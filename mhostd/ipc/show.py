@@ -12,6 +12,7 @@ from typing import Any
 
 from mhostd import __version__, native
 from mhostd.dev import NetCore
+from mhostd.errors import DropReason
 from mhostd.mhost_table import MhostTable
 from mhostd.sock import Locator, Sock
 from mhostd.structs import Answer
@@ -181,8 +182,8 @@ class Show:
         return counters
 
     def drops(self) -> dict[str, int]:
-        """How many frames and datagrams ended for each reason that occurred."""
-        return {reason.value: count for reason, count in sorted(self._core.drops.items())}
+        """How many frames and datagrams ended for each reason there is."""
+        return {reason.value: self._core.drops[reason] for reason in DropReason}
 
 
 def _result(done: asyncio.Future[list[str]]) -> list[str]:

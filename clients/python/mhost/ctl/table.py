@@ -71,7 +71,7 @@ def print_counters(counters: dict[str, dict[str, int]]) -> None:
 
 def print_drops(drops: dict[str, int]) -> None:
     """Print one line for each reason that occurred."""
-    rows = [{"reason": reason, "count": count} for reason, count in drops.items()]
+    rows = [{"reason": reason, "count": count} for reason, count in drops.items() if count]
     print_rows(rows, [("REASON", "reason"), ("COUNT", "count")])
 
 

@@ -1,0 +1,64 @@
+# Each target sets up all that it needs on a fresh Debian 12 (as root) and says what it does.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping ca-certificates
+SOURCES := pyproject.toml meson.build \
+	$(shell find mhostd clients/python -name '*.py' -o -name '*.pyi' -o -name '*.[ch]')
+INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check \
+	--no-build-isolation --no-deps
+ASAN := build/asan
+
+.PHONY: all demo test test-all bench asan check format setup clean
+all: check test
+
+demo: setup
+	$(BIN)/python demo
+
+test: check asan  # the gate
+	$(BIN)/pytest -q -m "not slow"
+
+test-all: check asan
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q
+
+bench: setup
+	$(BIN)/python benchmarks
+
+asan: setup  # the C extension under AddressSanitizer and UBSan
+	@echo "native: AddressSanitizer and UBSan"
+	@rm -rf $(ASAN)
+	@$(INSTALL) --target $(ASAN) -Csetup-args=-Db_lundef=false \
+		-Csetup-args=-Db_sanitize=address,undefined .
+	PYTHONPATH=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_native.py tests/props/test_native.py
+
+check: setup
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check --fix -q .
+
+setup: $(VENV)/.done
+
+$(VENV)/.tools: pyproject.toml
+	@for p in $(APT); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null \
+		| grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "apt:$$missing"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
+	@echo "python: a virtual environment with what mhostd needs"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check meson-python meson ninja '.[test]'
+	@touch $@
+
+$(VENV)/.done: $(VENV)/.tools $(SOURCES)
+	@echo "mhostd: building"
+	@$(INSTALL) --force-reinstall .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
