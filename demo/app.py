@@ -39,6 +39,10 @@ class App:
             self.sock = socket.socket(family, socket.SOCK_DGRAM)
         self.sock.settimeout(3)
 
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
     def bind(self, host: str, port: int) -> list[Any]:
         """Bind, and return the name."""
         self.sock.bind((host, port))
@@ -51,6 +55,12 @@ class App:
     def sendto(self, text: str, host: str, port: int) -> int:
         """Send a datagram."""
         return int(self.sock.sendto(text.encode(), (host, port)))
+
+    def flood(self, count: int, size: int, host: str, port: int) -> None:
+        """Send that many datagrams as fast as they go."""
+        payload = bytes(size)
+        for _ in range(count):
+            self.sock.sendto(payload, (host, port))
 
     def recv(self) -> list[Any]:
         """Receive a datagram: text, source host, source port, L3 and locator."""

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import zmq
 
@@ -130,7 +131,7 @@ class Channel:
         self._reset = False
         self._seq = itertools.count(1)
         self._waiters: dict[int, _Waiter] = {}
-        self._members: dict[int, Member] = {}
+        self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = self._context.socket(zmq.DEALER)
         self._dealer.immediate = True  # never queue for a daemon that is not there
@@ -345,7 +346,8 @@ class Channel:
         again = bool(self.instance)
         self.instance = instance
         if again:
-            members, self._members = list(self._members.values()), {}
+            members = list(self._members.values())
+            self._members.clear()
             for member in members:
                 member.restore()
         self._up = True

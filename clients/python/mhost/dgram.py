@@ -287,8 +287,9 @@ class Socket:
         if sa is None:
             self._raise_pending()
         key = _NOWHERE if sa is None else _key(sa)
-        if key in self._failed:
-            raise OSError(*self._failed.pop(key))
+        failed = self._failed.pop(key, None)
+        if failed is not None and self._timeout_s == 0:
+            raise OSError(*failed)  # others wait for this datagram's own answer
         connected = RECORD_CONNECTED if sa is None else 0
         deadline = self._deadline(flags)
 

@@ -14,6 +14,7 @@ from mhostd.uapi import (
     AF_INET6,
     AF_MHOST,
     AF_UNSPEC,
+    HOST_NAME_MAX,
     Lookup,
     Resolve,
     SockaddrMhost,
@@ -61,6 +62,12 @@ class Names:
         self._renew()
         sa = self._parsed.get(host)
         if sa is None:
+            if len(host) > HOST_NAME_MAX:
+                raise OSError(
+                    errno.EINVAL,
+                    f"{host[:32]!r}... is no host name: {len(host)} characters exceed "
+                    f"{HOST_NAME_MAX} (RFC 1035)",
+                )
             value = self._channel.request(lambda seq: Lookup(seq, host))
             sa = SockaddrMhost(*value)
             _remember(self._parsed, host, sa)
@@ -183,6 +190,7 @@ def getaddrinfo(
         add(names.parse((host, 0), "getaddrinfo"), host)
     else:
         try:
+            names.parse((host, 0), "getaddrinfo")
             locators = to.request(lambda seq: Resolve(seq, host))
         except OSError as err:
             if err.errno not in (errno.EHOSTUNREACH, errno.EINVAL):

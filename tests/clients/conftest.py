@@ -1,0 +1,52 @@
+"""The Python client in this process, a daemon in a namespace; the door is a file."""
+
+import mhost.channel
+import pytest
+from lab import Lab, config, two_hosts
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Hosts a and b with everything; this process is an application of a."""
+    with Lab() as lab:
+        a, b = two_hosts(lab)
+        a.start(config(1, 2))
+        b.start(config(2, 1))
+        yield a, b
+        mhost.channel._close_all()
+
+
+@pytest.fixture(autouse=True)
+def on_a(pair, monkeypatch):
+    """The daemon that MHOST_SOCKET names."""
+    monkeypatch.setenv("MHOST_SOCKET", pair[0].socket)
+
+
+@pytest.fixture
+def make_socket():
+    """mhost.Socket(...), closed at the end."""
+    opened = []
+
+    def make(*args):
+        sock = mhost.Socket(*args)
+        sock.settimeout(5)
+        opened.append(sock)
+        return sock
+
+    yield make
+    for sock in opened:
+        sock.close()
+
+
+@pytest.fixture
+def bound(make_socket):
+    """A socket bound everywhere, and its port."""
+    sock = make_socket()
+    sock.bind(("*", 0))
+    return sock, sock.getsockname()[1]
+
+
+@pytest.fixture
+def sender(make_socket):
+    """Another one."""
+    return make_socket()

@@ -1,0 +1,131 @@
+"""mhostctl: what it prints, and how it ends."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from lab import BIN
+
+READING = ["status", "sockets", "hosts", "l3", "routes", "counters", "drops"]
+
+
+def mhostctl(*argv, env=None):
+    done = subprocess.run(
+        [BIN / "mhostctl", *argv],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("verb", READING)
+@pytest.mark.parametrize("flag", ["-j", "--json"])
+def test_json_is_one_array_or_object_with_lower_snake_keys(bound, verb, flag):
+    code, out, err = mhostctl(verb, flag)
+    assert (code, err) == (0, "")
+    value = json.loads(out)
+    rows = value if isinstance(value, list) else [value]
+    assert rows
+    for row in rows:
+        for key in row:
+            assert key == key.lower()
+            assert " " not in key
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_people_get_lines(bound, verb):
+    code, out, err = mhostctl(verb)
+    assert (code, err) == (0, "")
+    assert out.strip()
+
+
+def test_what_it_shows_is_so(bound, make_socket):
+    sock, port = bound
+    sock.connect(("peer", 9))
+    row = next(r for r in json.loads(mhostctl("sockets", "-j")[1]) if r["port"] == port)
+    assert (row["local"], row["peer"], row["peer_port"]) == ("*", "peer", 9)
+    assert (row["pid"], row["uid"], row["lane"]) == (os.getpid(), os.getuid(), "zmq")
+    l3 = {row["name"]: row for row in json.loads(mhostctl("l3", "-j")[1])}
+    assert set(l3) == {"host_inet", "host_inet6", "inet", "inet6", "testproto", "otherproto"}
+    assert l3["inet"]["addresses"] == ["10.77.1.1"]
+    assert l3["host_inet"]["own_udp"]
+    routes = [(r["prefix"], r["l3"]) for r in json.loads(mhostctl("routes", "-j")[1])]
+    assert routes.index(("10.77.1.0/24", "inet")) < routes.index(("10.77.0.0/16", "inet"))
+    assert routes.index(("10.77.0.0/16", "inet")) < routes.index(("0.0.0.0/0", "host_inet"))
+
+
+def test_a_locator_that_gave_an_error_shows_it_and_when_it_is_tried_again(pair, sender):
+    pair[0].mhostctl("hosts", "add", "dark", "198.51.100.7")
+    with pytest.raises(OSError, match="unreachable"):
+        sender.sendto(b"x", ("dark", 9))
+    dark = next(h for h in json.loads(mhostctl("hosts", "-j")[1]) if h["name"] == "dark")
+    locator = dark["locators"][0]
+    assert not locator["usable"]
+    assert locator["error"] == "ENETUNREACH"
+    assert 0 < locator["retry_s"] <= 30
+    pair[0].mhostctl("hosts", "del", "dark")
+
+
+def test_a_refusal_is_one_line_and_exit_1():
+    for argv, text in (
+        (("hosts", "del", "nobody"), "host nobody is not bound"),
+        (("hosts", "add", "x y", "127.0.0.1"), "is no host name"),
+        (("hosts", "add", "x", "nosuch:1"), "no L3 handler 'nosuch'"),
+        (("l3", "down", "nosuch"), "no L3 handler nosuch"),
+        (("l3", "up", "inet"), "inet is registered already"),
+    ):
+        code, out, err = mhostctl(*argv)
+        assert (code, out) == (1, "")
+        assert text in err
+        assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argv", [(), ("nope",), ("hosts", "add"), ("status", "--nope")])
+def test_a_bad_command_line_is_exit_2(argv):
+    assert mhostctl(*argv)[0] == 2
+
+
+@pytest.mark.parametrize("argv", [("status",), ("hosts", "add", "x", "127.0.0.1")])
+def test_no_daemon_is_exit_3_and_says_what_to_do(tmp_path, argv):
+    code, out, err = mhostctl(*argv, env={"MHOST_SOCKET": f"ipc://{tmp_path}/no.sock"})
+    assert (code, out) == (3, "")
+    assert "systemctl start mhostd" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_version_and_the_sample_configuration():
+    assert mhostctl("--version")[1].startswith("mhostctl ")
+    sample = os.path.join(os.path.dirname(__file__), "../../systemd/mhostd.toml")
+    code, out, err = mhostctl("config", "check", sample)
+    assert (code, err) == (0, "")
+    assert out.endswith(": ok\n")
+    assert mhostctl("config", "check", "/no/such/file")[0] == 1
+
+
+def test_a_handler_goes_and_comes_back_under_live_sockets(pair, bound, sender):
+    sock, port = bound
+    sender.sendto(b"one", ("testproto:1", port))
+    assert sock.recv(10) == b"one"
+    assert mhostctl("l3", "down", "testproto")[0] == 0
+    with pytest.raises(OSError, match="no L3 handler"):
+        for _ in range(1000):
+            sender.sendto(b"gone", ("testproto:1", port))
+    assert mhostctl("l3", "up", "testproto")[0] == 0
+    sender.sendto(b"two", ("testproto:1", port))
+    assert sock.recv(10) == b"two"
+
+
+def test_the_host_kernel_itself_goes_and_comes_back_under_live_sockets(pair, bound, sender):
+    sock, port = bound
+    sender.sendto(b"one", ("127.0.0.1", port))
+    assert sock.recv(10) == b"one"
+    assert mhostctl("l3", "down", "host_inet")[0] == 0
+    kernel = pair[0].app()
+    kernel("socket", "inet")
+    assert kernel("bind", "0.0.0.0", port)  # the kernel's port is free
+    kernel("close")
+    assert mhostctl("l3", "up", "host_inet")[0] == 0
+    sender.sendto(b"two", ("127.0.0.1", port))
+    assert sock.recv(10) == b"two"

@@ -1,0 +1,101 @@
+"""The daemon goes away and comes back; sockets live on."""
+
+import os
+import signal
+import threading
+import time
+
+import mhost
+import pytest
+from lab import config
+
+CONFIG = config(1, 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_sockets_keep_port_options_and_peer_over_a_restart(pair, make_socket, number):
+    a, _b = pair
+    server, client = make_socket(), make_socket()
+    server.setsockopt(1, 8, 50_000)
+    server.bind(("*", 0))
+    port = server.getsockname()[1]
+    client.connect(("me", port))
+    client.send(b"before")
+    assert server.recvfrom(10)[0] == b"before"
+    before = client.getsockname()
+    a.stop(number)
+    a.start(CONFIG)
+    client.send(b"after")
+    data, source = server.recvfrom(10)
+    assert data == b"after"
+    assert source == ("me", before[1])
+    server.sendto(b"answer", source)
+    assert client.recv(10) == b"answer"
+    assert client.getsockname() == before
+    assert client.getpeername() == ("me", port)
+    assert server.getsockopt(1, 8) == 100_000
+
+
+def test_a_blocked_recv_waits_out_a_restart_and_goes_on(pair, make_socket):
+    a, b = pair
+    server = make_socket()
+    server.bind(("*", 0))
+    port = server.getsockname()[1]
+    server.setblocking(True)
+    got = []
+    reader = threading.Thread(target=lambda: got.append(server.recv(10)))
+    reader.start()
+    a.stop(signal.SIGKILL)
+    a.start(CONFIG)
+    server.getsockname()  # it is back
+    app = b.app()
+    app("socket", "mhost")
+    deadline = time.monotonic() + 10
+    while reader.is_alive() and time.monotonic() < deadline:
+        app("sendto", "hello", "10.77.1.1", port)
+        reader.join(0.05)
+    assert got == [b"hello"]
+
+
+def test_while_it_is_away_a_non_blocking_send_would_block_and_a_timeout_times_out(
+    pair, make_socket
+):
+    a, _b = pair
+    sock = make_socket()
+    sock.sendto(b"x", ("127.0.0.1", 9))
+    a.stop()
+    sock.setblocking(False)
+    deadline = time.monotonic() + 5
+    with pytest.raises(BlockingIOError):
+        while time.monotonic() < deadline:
+            sock.sendto(b"x", ("127.0.0.1", 9))
+    sock.settimeout(0.1)
+    with pytest.raises(OSError, match=r"away|timed out"):
+        sock.sendto(b"x", ("127.0.0.1", 9))
+    a.start(CONFIG)
+    sock.settimeout(5)
+    sock.sendto(b"x", ("127.0.0.1", 9))
+
+
+def test_a_name_is_looked_up_again_after_a_restart(pair, make_socket):
+    a, _b = pair
+    sock = make_socket()
+    sock.bind(("*", 0))
+    port = sock.getsockname()[1]
+    sock.sendto(b"one", ("me", port))
+    assert sock.recvfrom(10) == (b"one", ("me", port))
+    a.stop()
+    a.start(CONFIG.replace("[hosts]", '[hosts]\nfirst = ["192.0.2.77"]'))  # other handles
+    sock.sendto(b"two", ("me", port))
+    assert sock.recvfrom(10) == (b"two", ("me", port))
+    a.stop()
+    a.start(CONFIG)
+
+
+def test_a_process_ends_at_once_with_sockets_open(pair):
+    code = "import mhost; s = mhost.Socket(); s.sendto(b'bye', ('127.0.0.1', 9))"
+    start = time.monotonic()
+    done = pair[0].run(os.sys.executable, "-W", "ignore", "-c", code)
+    print(f"process with an open socket took {time.monotonic() - start:.2f} s")
+    assert done.returncode == 0
+    assert mhost.AF_MHOST == 27

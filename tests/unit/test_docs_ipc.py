@@ -1,0 +1,164 @@
+"""docs/ipc.md against mhostd.uapi: octets, tags, fields, offsets and numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from mhostd import uapi
+from mhostd.config import parse_config
+from mhostd.init import check_config
+from mhostd.ipc.show import Show
+from mhostd.sock import Client
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "ipc.md").read_text()
+
+# <!-- hex: name -->, the octets with what they are behind ";", the line that makes them
+_BLOCK = re.compile(
+    r"<!-- hex: (?P<name>\S+) -->\n\n```hex\n(?P<octets>.*?)```"
+    r"\n\n```python\n(?P<line>.*?)\n```",
+    re.DOTALL,
+)
+BLOCKS = {m["name"]: (m["octets"], m["line"]) for m in _BLOCK.finditer(TEXT)}
+
+MESSAGES = [*get_args(uapi.Request), *get_args(uapi.Event)]
+
+
+def octets_of(text: str) -> bytes:
+    """What a hex block says; what is behind a ";" is a comment."""
+    return bytes.fromhex("".join(row.partition(";")[0] for row in text.splitlines()))
+
+
+def test_every_hex_block_has_a_name_and_the_line_that_makes_it():
+    assert TEXT.count("```hex") == len(BLOCKS) > 0
+    assert TEXT.count("<!-- hex: ") == len(BLOCKS)
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="records are in the machine's byte order")
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_octets_are_what_the_code_makes(name):
+    octets, line = BLOCKS[name]
+    assert octets_of(octets).hex(" ") == eval(line, vars(uapi).copy()).hex(" ")
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="records are in the machine's byte order")
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_code_reads_the_octets(name):
+    octets = octets_of(BLOCKS[name][0])
+    if octets[0] == uapi.DATA_MAGIC:
+        sock, records = uapi.unpack_data(octets)
+        (record,) = records
+        again = uapi.pack_data(sock, uapi.pack_record(record))
+    else:
+        upward = name.endswith("-reply")
+        again = uapi.encode((uapi.decode_event if upward else uapi.decode_request)(octets))
+    assert again == octets
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.__name__)
+def test_every_message_is_specified_with_its_fields(message):
+    fields = [f'"{message.__struct_config__.tag}"', *message.__struct_fields__]
+    assert f"* `[{', '.join(fields)}]`:" in TEXT
+
+
+def test_no_message_is_specified_that_does_not_exist():
+    tags = {message.__struct_config__.tag for message in MESSAGES}
+    assert set(re.findall(r'^\* `\["(\w+)"', TEXT, re.MULTILINE)) == tags
+
+
+def test_the_sa_is_specified_with_its_parts():
+    assert f"`[{', '.join(uapi.SockaddrMhost._fields)}]`" in TEXT
+
+
+def test_the_hello_reply_is_specified_with_its_parts():
+    assert f"`[{', '.join(uapi.HelloReply._fields)}]`" in " ".join(TEXT.split())
+
+
+def test_the_offsets_of_a_record_are_those_of_the_code():
+    rows = re.findall(r"^\| (\d+) \|(?: (\d+))? \| (\w+) \|.*\|.*\|$", TEXT, re.MULTILINE)
+    want = [
+        (0, 4, "length"),
+        (4, 2, "flags"),
+        (6, 2, "segment_size"),
+        (8, 2, "family"),
+        (10, 2, "port"),
+        (12, 4, "cookie"),
+        (16, 16, "address"),
+        (32, 4, "id_no"),
+        (36, 4, "scope_id"),
+    ]
+    fields = [(int(at), int(size), name) for at, size, name in rows if size]
+    assert fields == want
+    assert rows[-1] == (str(uapi.RECORD_HLEN), "", "payload")
+    # the code agrees: each field of a record has its own value at its own offset
+    sa = uapi.SockaddrMhost(0x0101, 0x0202, b"\x03" * 16, 0x04040404, 0x05050505)
+    record = uapi.pack_record(uapi.Record(sa, b"", 0x0606, 0x0707, 0x08080808))
+    values = [b"\x06", b"\x07", b"\x01", b"\x02", b"\x08", b"\x03", b"\x04", b"\x05"]
+    for (at, size, _name), value in zip(want[1:], values, strict=True):
+        assert record[at : at + size] == value * size
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        uapi.MESSAGE_MAX,
+        uapi.UDP_PAYLOAD_MAX,
+        uapi.HOST_NAME_MAX,
+        uapi.record_size(0),
+    ],
+)
+def test_the_limits_are_those_of_the_code(number):
+    assert re.search(rf"\b{number:,}\b", TEXT)
+
+
+@pytest.fixture
+def show():
+    """The reading verbs on a stack that has one of everything."""
+    config = """
+    [tun.inet]
+    address = "10.77.1.1/24"
+    host_address = "10.77.1.2"
+    [hosts]
+    robot = ["10.77.1.3"]
+    """
+    stack = check_config(parse_config(config))
+    client = Client(1, 0)
+    stack.af_mhost.mhost_create(client, uapi.AF_MHOST, 2, 0, print, print)
+    socks = stack.af_mhost.socks
+    return Show(stack.core, stack.table, socks, lambda: 0.0, list, lambda call: call())
+
+
+def keys_of(value: object) -> object:
+    """The keys of nested objects; of an array those of its first object."""
+    if isinstance(value, dict):
+        return {key: keys_of(inner) for key, inner in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [keys_of(value[0])]
+    return None
+
+
+@pytest.mark.parametrize("verb", ["status", "sockets", "hosts", "l3", "routes"])
+def test_the_example_of_a_reading_verb_has_the_keys_of_the_code(show, verb):
+    example = re.search(rf"^`{verb}`, an .*?```json\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL)
+    assert example is not None
+    value = show.status([]) if verb == "status" else getattr(show, verb)()
+    assert keys_of(json.loads(example[1])) == keys_of(value)
+
+
+def test_every_reading_verb_has_an_example_that_is_json():
+    section = TEXT.partition("## 9.")[2].partition("## 10.")[0]
+    verbs = re.findall(r"^`(\w+)`, an ", section, re.MULTILINE)
+    assert verbs == ["status", "sockets", "hosts", "l3", "routes", "counters", "drops"]
+    for example in re.findall(r"```json\n(.*?)```", section, re.DOTALL):
+        json.loads(example)
+
+
+def test_the_defaults_are_those_of_the_code():
+    assert uapi.DEFAULT_SOCKET in TEXT
+    assert uapi.DEFAULT_ADMIN_SOCKET in TEXT
+    assert f"Version of everything here: {uapi.VERSION}." in TEXT
