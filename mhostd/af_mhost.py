@@ -40,8 +40,10 @@ ANYWHERE = SockaddrMhost(AF_MHOST)
 LOCATOR_ERRNOS = frozenset({
     errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN,
     errno.ENONET, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EPERM,
-    errno.EACCES, errno.ECONNREFUSED, errno.ENOPROTOOPT,
+    errno.EACCES,
 })  # fmt: skip
+# The same of one port there: ICMP port unreachable, RFC 1122 section 4.1.3.3.
+PORT_ERRNOS = frozenset({errno.ECONNREFUSED, errno.ENOPROTOOPT})
 
 
 class AfMhost:
@@ -144,6 +146,14 @@ class AfMhost:
             )
         if not sa.address or (sa.family in (AF_INET, AF_INET6) and not any(sa.address)):
             return self._any_places(sa.family)
+        length = protos[0].addr_len
+        if len(sa.address) < length:
+            raise MhostError(
+                errno.EINVAL,
+                f"bind: address of {len(sa.address)} octets; family {sa.family} "
+                f"({protos[0].name}) has {length}",
+            )
+        sa = sa._replace(address=sa.address[:length])
         place = self._local_place(Locator(sa.family, sa.address, sa.scope_id))
         if place is None:
             ours = [p.ntop(a) for p in protos for a in p.addresses()]
@@ -257,21 +267,23 @@ class AfMhost:
             raise MhostError(errno.EINVAL, "sendto: port 0 is no destination")
         usable = self._usable(sk)
         tried: set[Locator] = set()
+        failed: MhostError | None = None
         heard = self._heard(sk, sa)
         while True:
-            proto, locator = self._table.mhost_translate_sa(sa, now, usable, heard)
+            proto, locator = self._table.mhost_translate_sa(sa, now, usable, heard, tried)
+            where = Locator(locator.family, locator.address, locator.scope_id)
+            if failed is not None and where in tried:
+                raise failed
+            tried.add(where)
             if not sk.sport:
                 self._autobind(sk)
             try:
                 self._prot.sendmsg(sk, payload, proto, locator)
             except MhostError as err:
-                where = Locator(locator.family, locator.address, locator.scope_id)
-                if err.errno not in LOCATOR_ERRNOS:
+                self.mhost_err(locator, err, now)
+                if sa.family != AF_MHOST or err.errno not in LOCATOR_ERRNOS:
                     raise
-                self._table.locator_failed(where, err.errno, now)
-                if sa.family != AF_MHOST or where in tried:
-                    raise
-                tried.add(where)
+                failed = err
             else:
                 sk.tx_datagrams += 1
                 return
@@ -288,9 +300,14 @@ class AfMhost:
         return sk.callers.get((family, address, port))
 
     def mhost_err(self, sa: SockaddrMhost, err: MhostError, now: float) -> None:
-        """An error came back for a datagram to that locator: translation learns."""
-        if err.errno in LOCATOR_ERRNOS:
-            locator = Locator(sa.family, sa.address, sa.scope_id)
+        """A datagram to that locator and port failed: translation learns.
+
+        A closed port says nothing about the locator's other ports.
+        """
+        locator = Locator(sa.family, sa.address, sa.scope_id)
+        if err.errno in PORT_ERRNOS:
+            self._table.locator_failed(locator, err.errno, now, sa.port)
+        elif err.errno in LOCATOR_ERRNOS:
             self._table.locator_failed(locator, err.errno, now)
 
     @staticmethod

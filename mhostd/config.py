@@ -52,6 +52,7 @@ class TunInet(_Section, frozen=True):
 class Tun(_Section, frozen=True):
     """The TUN device; without an `inet` or `inet6` it carries plug-ins only."""
 
+    enable: bool = True
     name: IfName = "mhost0"
     mtu: Annotated[int, msgspec.Meta(ge=1280, le=65535)] = 1500
     inet: TunInet | None = None
@@ -88,7 +89,7 @@ class Log(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """The whole file."""
+    """The whole file; `tun` is None where it is not enabled."""
 
     ipc: Ipc = Ipc()
     tun: Tun | None = Tun()
@@ -127,6 +128,8 @@ def parse_config(text: str) -> Config:
         raise ConfigError(_path_first(str(err))) from None
     except msgspec.DecodeError as err:
         raise ConfigError(str(err)) from None
+    if config.tun is not None and not config.tun.enable:
+        config = msgspec.structs.replace(config, tun=None)
     _check(config)
     return config
 

@@ -26,7 +26,7 @@ from mhostd.l3.testproto import AfTestproto
 from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
 from mhostd.lo import Loopback
 from mhostd.mhost_table import MhostTable
-from mhostd.sock import Sock
+from mhostd.sock import Locator, Sock
 from mhostd.structs import MhostProto, PacketType
 from mhostd.uapi import AF_INET, AF_INET6
 from mhostd.udp.udp_mhost import UdpMhost
@@ -81,17 +81,21 @@ class Stack:
             self.core.dev_remove_pack(ptype)
         self.af_mhost.mhost_proto_removed(proto)
 
-    def l3_set(self, name: str, up: bool) -> None:
-        """Register again, or remove, a handler that the configuration has."""
+    def l3_set(self, name: str, up: bool) -> list[tuple[Sock, MhostError]]:
+        """Register again, or remove, a handler that the configuration has.
+
+        Returns:
+            The sockets that could not be bound there too, and why.
+        """
         if name not in self.handlers:
             raise MhostError(
                 errno.ENOENT,
                 f"no L3 handler {name} is configured; there are {', '.join(self.handlers)}",
             )
         if up:
-            self.l3_register(self.handlers[name])
-        else:
-            self.l3_unregister(name)
+            return self.l3_register(self.handlers[name])
+        self.l3_unregister(name)
+        return []
 
 
 def mhost_init(
@@ -180,17 +184,43 @@ def check_config(config: Config) -> Stack:
     )
 
 
-def bind_hosts(table: MhostTable, config: Config) -> None:
-    """Bind the names of the configuration; ConfigError names the one that is wrong."""
+def bind_hosts(table: MhostTable, config: Config, instead_of: Config | None = None) -> None:
+    """Bind the names of a configuration; all of them are read before one is changed.
+
+    Args:
+        table: where its L3 handlers are registered.
+        config: the new configuration.
+        instead_of: the one whose names are bound now; what `mhostctl hosts add` gave
+            them stays, behind what the new one gives.
+
+    Raises:
+        ConfigError: with the key that is wrong.
+    """
+    wanted = _read_hosts(table, config)
+    for name, locators in (_read_hosts(table, instead_of) if instead_of else {}).items():
+        host = table.hosts.get(name.lower())
+        theirs = [locator for locator in locators if host and locator in host.bound]
+        if host is not None and theirs:
+            added = [locator for locator in host.bound if locator not in theirs]
+            table.remove_sockaddr_id(name)
+            if added:
+                wanted[name] = [*wanted.get(name, []), *added]
+    for name, locators in wanted.items():
+        table.insert_sockaddr_id(name, locators)
+
+
+def _read_hosts(table: MhostTable, config: Config) -> dict[str, list[Locator]]:
+    read = {}
     for name, texts in config.hosts.items():
-        locators = [
+        table.mhost_put(_checked(f"hosts.{name}", table.mhost_hold, name).handle)
+        read[name] = [
             _checked(f"hosts.{name}[{i}]", table.mhost_pton, text)
             for i, text in enumerate(texts)
         ]
-        try:
-            table.insert_sockaddr_id(name, locators)
-        except MhostError as err:
-            raise ConfigError(f"hosts.{name}: {err.strerror}") from None
+        for i, locator in enumerate(read[name]):
+            if not locator.address:
+                raise ConfigError(f"hosts.{name}[{i}]: `*` is no locator")
+    return read
 
 
 def _checked(where: str, read: Callable[[str], _T], text: str) -> _T:

@@ -62,13 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, OSError) as err:
         print(f"mhostd: {args.config or DEFAULT_CONFIG}: {err}", file=sys.stderr)
         return 2
-    logging.getLogger().setLevel(config.log.level.upper())
+    log.setLevel(config.log.level.upper())
     try:
         with contextlib.ExitStack() as cleanup:
             daemon = Daemon(config, args.config, cleanup)
             uvloop.run(daemon.serve())
-    except (MhostError, ConfigError) as err:
-        print(f"mhostd: {getattr(err, 'strerror', None) or err}", file=sys.stderr)
+    except MhostError as err:
+        print(f"mhostd: {err.strerror}", file=sys.stderr)
+        return 1
+    except (ConfigError, OSError) as err:  # zmq.ZMQError too, which is an OSError
+        print(f"mhostd: {err}", file=sys.stderr)
         return 1
     return 0
 
@@ -146,6 +149,7 @@ class Daemon:
         for door in self._doors:
             for fd, callback in door.filenos():
                 poller.watch(fd, callback)
+        self._retrying = False
         poller.flush = self._flush
 
     async def serve(self) -> None:
@@ -156,6 +160,7 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._poller.arm = lambda: loop.call_soon(self._poller.wake)
+        self._poller.arm()
         loop.add_reader(self._poller.fileno(), self._poller.wake)
         log.info("%s", "; ".join(self._summary()))
         sd_notify("READY=1")
@@ -172,8 +177,13 @@ class Daemon:
         self._calls.flush()
         for door in self._doors:
             door.settle()
-        if self._calls.waiting:
-            asyncio.get_running_loop().call_later(BACKLOG_RETRY_S, self._poller.wake)
+        if self._calls.waiting and not self._retrying:
+            self._retrying = True
+            asyncio.get_running_loop().call_later(BACKLOG_RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = False
+        self._poller.wake()
 
     def _link_event(self, name: str, up: bool) -> None:
         dev = self._core.devices.get(name)
@@ -186,15 +196,11 @@ class Daemon:
         try:
             new = read_config(self._path)
             check_config(new)
+            bind_hosts(self._stack.table, new, instead_of=self._config)
         except (ConfigError, OSError) as err:
             log.error("reload: %s; nothing was changed", err)
             return
-        table = self._stack.table
-        for name in self._config.hosts:
-            if name.lower() in table.hosts and table.hosts[name.lower()].bound:
-                table.remove_sockaddr_id(name)
-        bind_hosts(table, new)
-        logging.getLogger().setLevel(new.log.level.upper())
+        log.setLevel(new.log.level.upper())
         rest = [
             key
             for key in ("ipc", "tun", "ethernet", "l3", "resolver")

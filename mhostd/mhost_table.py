@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mhostd.errors import HostUnresolvedError, MhostError
@@ -22,6 +22,9 @@ from mhostd.uapi import ADDRESS_MAX, AF_INET6, AF_MHOST, AF_UNSPEC, HOST_NAME_MA
 RETRY_MIN_S = 1.0  # a locator that gave an error is passed over that long,
 RETRY_MAX_S = 30.0  # twice as long after each further error, up to this
 
+FAULTS_MAX = 4_096  # remembered, the oldest is forgotten first
+
+_ZONE = re.compile(r"[0-9]{1,9}")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 
 
@@ -65,11 +68,11 @@ class MhostTable:
     def __init__(self) -> None:
         self.protos: dict[int, MhostProto] = {}  # by number
         self.hosts: dict[str, Host] = {}
-        self.faults: dict[Locator, Fault] = {}
+        self.faults: dict[tuple[Locator, int], Fault] = {}
         self._numbers = itertools.count(1)
         self._handles = itertools.count(1)
         self._by_handle: dict[int, Host] = {}
-        self._owners: dict[Locator, Host] = {}
+        self._owners: dict[Locator, list[Host]] = {}
         self._routes: dict[int, list[tuple[int, int, MhostProto]]] = {}
 
     # --- protocols
@@ -158,13 +161,16 @@ class MhostTable:
         """Bind a name to locators; new ones go behind those it has.
 
         Raises:
-            MhostError: EINVAL if the name could not be a host name.
+            MhostError: EINVAL if the name could not be a host name, or a locator has
+                no address.
         """
+        if not all(locator.address for locator in locators):
+            raise MhostError(errno.EINVAL, f"host {name}: `*` is no locator")
         host = self._host(name)
         for locator in locators:
             if locator not in host.bound:
                 host.bound.append(locator)
-            self._owners.setdefault(locator, host)
+                self._owners.setdefault(locator, []).append(host)
         return host
 
     def remove_sockaddr_id(self, name: str, locators: Sequence[Locator] = ()) -> None:
@@ -182,9 +188,10 @@ class MhostTable:
             if locator not in host.bound:
                 text = self.mhost_ntop(SockaddrMhost(*locator[:1], 0, locator.address))
                 raise MhostError(errno.ENOENT, f"host {name} has no locator {text}")
-        for locator in list(locators or host.bound):
+        for locator in list(dict.fromkeys(locators or host.bound)):
             host.bound.remove(locator)
-            if self._owners.get(locator) is host:
+            self._owners[locator].remove(host)
+            if not self._owners[locator]:
                 del self._owners[locator]
         self._forget(host)
 
@@ -216,7 +223,8 @@ class MhostTable:
 
     def mhost_owner(self, locator: Locator) -> Host | None:
         """Return the bound host that has a locator: translation the other way."""
-        return self._owners.get(locator)
+        owners = self._owners.get(locator)
+        return owners[0] if owners else None
 
     def _host(self, name: str) -> Host:
         key = name.lower()
@@ -244,6 +252,7 @@ class MhostTable:
         now: float,
         usable: Callable[[MhostProto], bool] = lambda _proto: True,
         heard: Heard | None = None,
+        tried: Collection[Locator] = (),
     ) -> tuple[MhostProto, SockaddrMhost]:
         """Find the protocol and the locator for a destination; changes nothing.
 
@@ -255,6 +264,7 @@ class MhostTable:
             usable: says of each protocol whether the socket can send over it.
             heard: where the destination called us from, if it did: an answer goes
                 back there and over the same L3, unless that gave an error.
+            tried: locators that have just refused this datagram; they come last.
 
         Returns:
             The protocol that will send it, and the locator with the port of `sa`.
@@ -290,26 +300,40 @@ class MhostTable:
                 "is not bound; bind to '*' to send over every L3",
             )
         first = heard.locator if heard else None
-        proto, loc = min(candidates, key=lambda c: (self._not_before(c[1], now), c[1] != first))
+        proto, loc = min(
+            candidates,
+            key=lambda c: (c[1] in tried, self.not_before(c[1], sa.port, now), c[1] != first),
+        )
         return proto, SockaddrMhost(loc.family, sa.port, loc.address, 0, loc.scope_id)
 
-    def locator_failed(self, locator: Locator, err: int, now: float) -> None:
-        """Pass a locator over for a while: 1 s, doubled up to 30 s while it fails."""
-        fault = self.faults.get(locator)
+    def locator_failed(self, locator: Locator, err: int, now: float, port: int = 0) -> None:
+        """Pass a locator over for a while: 1 s, doubled up to 30 s while it fails.
+
+        Args:
+            locator: what gave the error.
+            err: errno.
+            now: seconds of a monotonic clock.
+            port: the only one that it is about; 0 for all.
+        """
+        fault = self.faults.get((locator, port))
         if fault is None:
-            self.faults[locator] = Fault(err, now + RETRY_MIN_S, RETRY_MIN_S)
+            if len(self.faults) >= FAULTS_MAX:
+                del self.faults[next(iter(self.faults))]
+            self.faults[locator, port] = Fault(err, now + RETRY_MIN_S, RETRY_MIN_S)
         elif now >= fault.retry_s:  # not once more for every datagram of one burst
             fault.backoff_s = min(2 * fault.backoff_s, RETRY_MAX_S)
             fault.errno, fault.retry_s = err, now + fault.backoff_s
 
-    def locator_heard(self, locator: Locator) -> None:
+    def locator_heard(self, locator: Locator, port: int) -> None:
         """A datagram came from there, so it works again."""
         if self.faults:
-            self.faults.pop(locator, None)
+            self.faults.pop((locator, 0), None)
+            self.faults.pop((locator, port), None)
 
-    def _not_before(self, locator: Locator, now: float) -> float:
-        fault = self.faults.get(locator)
-        return 0.0 if fault is None or now >= fault.retry_s else fault.retry_s
+    def not_before(self, locator: Locator, port: int, now: float) -> float:
+        """When to use a locator for a port again; 0 if it is not passed over."""
+        faults = (self.faults.get((locator, 0)), self.faults.get((locator, port)))
+        return max((f.retry_s for f in faults if f and now < f.retry_s), default=0.0)
 
     def _way(self, locator: Locator, heard: Heard | None) -> MhostProto | None:
         if heard is not None and heard.locator == locator and heard.l3 in self.protos:
@@ -348,13 +372,19 @@ class MhostTable:
     def mhost_pton(self, text: str) -> Locator:
         """Read `proto:address`, or an IPv4 or IPv6 literal.
 
+        A zone (RFC 4007 section 11) is an interface index: "fe80::1%3".
+
         Raises:
             MhostError: EAFNOSUPPORT if no handler has that name, EINVAL if the
                 address is none of its addresses.
         """
+        plain, _percent, zone = text.partition("%")
+        scope_id = int(zone) if _ZONE.fullmatch(zone) else 0
         for proto in self.protos.values():
             if proto.addr_len in (4, 16) and proto.family in (2, AF_INET6):
                 try:
+                    if scope_id and proto.family == AF_INET6:
+                        return Locator(proto.family, proto.pton(plain), scope_id)
                     return Locator(proto.family, proto.pton(text))
                 except ValueError:
                     continue
@@ -377,9 +407,9 @@ class MhostTable:
         """Write an address as applications spell it; never raises."""
         if sa.family == AF_MHOST:
             host = self._by_handle.get(sa.id_no)
-            return host.name if host else "*"
+            return host.name if host else f"handle-{sa.id_no}" if sa.id_no else "*"
         protos = self.mhost_protos_for_family(sa.family)
-        if not protos:
+        if not protos or 0 < len(sa.address) < protos[0].addr_len:
             return f"family-{sa.family}:{sa.address.hex()}"
         proto = protos[0]
         plain = proto.family in (2, AF_INET6)

@@ -39,7 +39,7 @@ DEFAULT_CONFIG = "/etc/mhostd/mhostd.toml"
 ADDRESS_MAX = 16  # octets of an L3 address
 UDP_PAYLOAD_MAX = 65507  # octets: 65535 less 8 of UDP and 20 of IPv4, as in Linux
 HOST_NAME_MAX = 253  # octets, RFC 1035 section 2.3.4 in text form
-MESSAGE_MAX = 1 << 17  # octets of one ZeroMQ message, either way
+MESSAGE_MAX = 1 << 17  # octets of one ZeroMQ message; the answer to Show may be longer
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
@@ -332,7 +332,8 @@ class SockError(_Message, frozen=True, tag="sock_error"):
         sock: the socket.
         errno: why.
         text: the same in words.
-        sa: the destination as the application had given it.
+        sa: the destination: as the application had given it if `local`, else the
+            locator that the ICMP error is about.
         local: it never left this host (else an ICMP error came back).
     """
 

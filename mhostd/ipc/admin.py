@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from mhostd.errors import MhostError
 from mhostd.mhost_table import MhostTable
+from mhostd.sock import Sock
 from mhostd.uapi import AdminRequest, HostsAdd, HostsDel, L3Set
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 class Admin:
     """Changes to the tables, each logged with what it did."""
 
-    def __init__(self, table: MhostTable, l3_set: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self, table: MhostTable, l3_set: Callable[[str, bool], list[tuple[Sock, MhostError]]]
+    ) -> None:
         self._table = table
         self._l3_set = l3_set
 
@@ -26,8 +28,6 @@ class Admin:
         match request:
             case HostsAdd(name=name, locators=texts):
                 locators = [self._table.mhost_pton(text) for text in texts]
-                if any(not locator.address for locator in locators):
-                    raise MhostError(errno.EINVAL, "hosts add: `*` is no locator")
                 self._table.insert_sockaddr_id(name, locators)
                 log.info("host %s: added %s", name, ", ".join(texts))
             case HostsDel(name=name, locators=texts):
@@ -35,6 +35,7 @@ class Admin:
                 self._table.remove_sockaddr_id(name, locators)
                 log.info("host %s: removed %s", name, ", ".join(texts) or "all locators")
             case L3Set(name=name, up=up):
-                self._l3_set(name, up)
+                for sk, err in self._l3_set(name, up):
+                    log.warning("l3 %s: not under socket %d: %s", name, sk.number, err)
                 log.info("l3 %s: %s", name, "registered" if up else "removed")
         return None

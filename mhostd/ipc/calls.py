@@ -104,8 +104,12 @@ class Calls:
         try:
             self._dispatch(client, request, answer)
         except HostUnresolvedError as err:
-            again = lambda: self._once_resolved(client, request, answer)  # noqa: E731
-            self._park(client, err, again, answer, request.seq)
+            try:
+                self._park(
+                    client, err.name, lambda: self._once_resolved(client, request, answer)
+                )
+            except MhostError as full:
+                answer(Reply(request.seq, full.errno, full.strerror))
         except MhostError as err:
             answer(Reply(request.seq, err.errno, err.strerror))
         except Exception:
@@ -149,7 +153,9 @@ class Calls:
             case Lookup(host=text):
                 if ":" in text:
                     locator = self._table.mhost_pton(text)
-                    return SockaddrMhost(locator.family, 0, locator.address)
+                    return SockaddrMhost(
+                        locator.family, 0, locator.address, 0, locator.scope_id
+                    )
                 return SockaddrMhost(AF_MHOST, 0, b"", self._hold(client, text))
             case Resolve(host=text):
                 return self._locators(client, text)
@@ -210,24 +216,44 @@ class Calls:
     def records(self, client: Client, message: bytes, answer: Answer) -> None:
         """Send each record of a data message from the socket that its prefix names."""
         number, records = unpack_data(message)
-        sk = client.socks.get(number)
         for record in records:
-            if sk is None:
-                if record.flags & RECORD_REPLY:
-                    text = f"socket {number} is not open on this connection"
-                    answer(Reply(record.cookie, errno.EBADF, text))
-                continue
-            try:
-                self._sendmsg(sk, record)
-            except HostUnresolvedError as err:
-                again = lambda r=record: self._once_resolved_send(sk, r, answer)  # noqa: E731
-                self._park(client, err, again, answer, record.cookie)
-            except MhostError as err:
+            sk = client.socks.get(number)  # the client may go while this lasts
+            if sk is not None:
+                self._on_record(sk, record, answer)
+            elif record.flags & RECORD_REPLY:
+                text = f"socket {number} is not open on this connection"
+                answer(Reply(record.cookie, errno.EBADF, text))
+
+    def _on_record(
+        self, sk: Sock, record: Record, answer: Answer, *, resolved: bool = False
+    ) -> None:
+        try:
+            self._sendmsg(sk, record)
+        except HostUnresolvedError as err:
+            if resolved:
                 self._sent(sk, record, answer, err)
-            else:
-                self._sent(sk, record, answer)
+                return
+
+            def again() -> None:
+                if sk.number in sk.client.socks:
+                    self._on_record(sk, record, answer, resolved=True)
+
+            try:
+                self._park(sk.client, err.name, again)
+            except MhostError as full:
+                self._sent(sk, record, answer, full)
+        except MhostError as err:
+            self._sent(sk, record, answer, err)
+        else:
+            self._sent(sk, record, answer)
 
     def _sendmsg(self, sk: Sock, record: Record) -> None:
+        if record.flags & ~(RECORD_REPLY | RECORD_CONNECTED) or record.segment_size:
+            raise MhostError(
+                errno.EINVAL,
+                f"record: flags 0x{record.flags:x}, segment size {record.segment_size}; "
+                "0x3 and 0 are what this daemon knows",
+            )
         sa = None if record.flags & RECORD_CONNECTED else record.sa
         self._af_mhost.mhost_sendmsg(sk, record.payload, sa, self._clock())
 
@@ -235,38 +261,28 @@ class Calls:
         self, sk: Sock, record: Record, answer: Answer, err: MhostError | None = None
     ) -> None:
         if record.flags & RECORD_REPLY:
-            number, text = (err.errno, err.strerror) if err else (0, "")
-            answer(Reply(record.cookie, number, text))
+            if err is None:
+                answer(Reply(record.cookie, 0, "", sk.sport))
+            else:
+                answer(Reply(record.cookie, err.errno, err.strerror))
         elif err is not None:
             sa = record.sa
             if record.flags & RECORD_CONNECTED and sk.peer is not None:
                 sa = sk.peer
             self.send(sk.client, SockError(sk.number, err.errno, err.strerror, sa, local=True))
 
-    def _once_resolved_send(self, sk: Sock, record: Record, answer: Answer) -> None:
-        if sk.number not in sk.client.socks:
-            return
-        try:
-            self._sendmsg(sk, record)
-        except MhostError as err:
-            self._sent(sk, record, answer, err)
-        else:
-            self._sent(sk, record, answer)
+    def _park(self, client: Client, name: str, again: Callable[[], None]) -> None:
+        """Do it again once the resolver has answered; a bounded number may wait.
 
-    def _park(
-        self,
-        client: Client,
-        err: HostUnresolvedError,
-        again: Callable[[], None],
-        answer: Answer,
-        seq: int,
-    ) -> None:
-        """Do it again once the resolver has answered; a bounded number may wait."""
+        Raises:
+            MhostError: ENOBUFS if too many do.
+        """
         waiting = self._parked.get(client, 0)
         if waiting >= PARKED_MAX:
-            text = f"{PARKED_MAX} requests of this process wait for the resolver already"
-            answer(Reply(seq, errno.ENOBUFS, text))
-            return
+            raise MhostError(
+                errno.ENOBUFS,
+                f"{PARKED_MAX} requests of this process wait for the resolver already",
+            )
         self._parked[client] = waiting + 1
 
         def done() -> None:
@@ -274,7 +290,7 @@ class Calls:
                 self._parked[client] -= 1
                 again()
 
-        self._resolve(err.name, done)
+        self._resolve(name, done)
 
     # --- records: wire to application
 

@@ -4,7 +4,7 @@ A connection is a client once it has said Hello; until then, and after the daemo
 restarted, it is told Reset. Who it is the kernel says (SO_PEERCRED of the connection,
 "Peer-Address" in libzmq), never the message.
 
-Two traps of ZeroMQ shape this file (tests/platform/test_zmq_fd.py): its descriptor is
+Two traps of ZeroMQ shape this file (tests/platform/test_zmq.py): its descriptor is
 edge-triggered, so whoever was woken, or has sent, must look whether more waits; and a
 ROUTER drops silently at its high-water mark unless ROUTER_MANDATORY is set.
 """
@@ -40,6 +40,7 @@ MESSAGES_PER_WAKE = 256
 BACKLOG_MESSAGES = 1024  # to one client that does not read; then it must wait
 
 _DATA = bytes((DATA_MAGIC,))
+_NO_SESSION = Reset("no session on this connection; say hello first")
 _MONITOR_EVENT = struct.Struct("=HI")  # zmq_socket_monitor(3), first frame
 
 log = logging.getLogger(__name__)
@@ -127,8 +128,11 @@ class Door:
         try:
             if extra:
                 raise ValueError(f"message of {extra + 1} frames; want one")
-            if client is not None and octets[:1] == _DATA:
-                self._ops.records(client, octets, answer)
+            if octets[:1] == _DATA:
+                if client is None:
+                    answer(_NO_SESSION)
+                else:
+                    self._ops.records(client, octets, answer)
                 return
             request = decode_request(octets)
         except ValueError as err:  # msgspec's are ValueErrors too
@@ -140,7 +144,7 @@ class Door:
             if client is None:
                 return
         if client is None:
-            answer(Reset("no session on this connection; say hello first"))
+            answer(_NO_SESSION)
         else:
             self._ops.request(client, request, answer)
 
@@ -158,7 +162,7 @@ class Door:
         self._clients[routing_id] = client
         self._routing_ids[client] = routing_id
         self._by_fd[fd] = routing_id
-        log.debug("client %d (%s, uid %d) connected", client.pid, client.program, client.uid)
+        log.debug("client %d (%r, uid %d) connected", client.pid, client.program, client.uid)
         return client
 
     def _on_monitor(self) -> None:
@@ -180,7 +184,7 @@ class Door:
         if client is not None:
             del self._routing_ids[client]
             self._ops.release(client)
-            log.debug("client %d (%s) is gone", client.pid, client.program)
+            log.debug("client %d (%r) is gone", client.pid, client.program)
 
     # --- out
 
@@ -203,8 +207,10 @@ class Door:
             self._router.send_multipart([routing_id, message], zmq.DONTWAIT, copy=False)
         except zmq.Again:
             if not datagrams:
-                log.warning("client %s does not read its answers", routing_id.hex())
-                self._gone(routing_id)
+                client = self._clients.get(routing_id)
+                if client is not None:
+                    log.warning("client %d does not read its answers", client.pid)
+                    self._gone(routing_id)
             return False
         except zmq.ZMQError as err:
             if err.errno != zmq.EHOSTUNREACH:

@@ -130,7 +130,7 @@ class Show:
     def _locator(self, locator: Locator) -> dict[str, Any]:
         family, address, scope_id = locator
         proto = self._table.mhost_route(family, address)
-        fault = self._table.faults.get(locator)
+        fault = self._table.faults.get((locator, 0))
         now = self._clock()
         passed_over = fault is not None and now < fault.retry_s
         return {

@@ -21,6 +21,8 @@ def inet_ntop(address: bytes) -> str:
 def inet6_pton(text: str) -> bytes:
     """Read RFC 4291 text into 16 octets; ValueError if it is none."""
     try:
+        if "%" in text:  # the octets of an address have no room for a zone
+            raise ValueError
         return ipaddress.IPv6Address(text).packed
     except ValueError:
         raise ValueError(f"{text!r} is no IPv6 address") from None

@@ -13,6 +13,7 @@ its UDP checksum covers a pseudo-header of saddr, daddr, length and next.
 
 from __future__ import annotations
 
+import re
 import struct
 
 from mhostd import native
@@ -29,17 +30,17 @@ from mhostd.uapi import AF_OTHERPROTO
 _HDR = struct.Struct("!HBB8s8s")
 _PSEUDO = struct.Struct("!8s8sHH")
 _GROUPS = struct.Struct("!4H")
+_TEXT = re.compile(r"[0-9a-fA-F]{1,4}(:[0-9a-fA-F]{1,4}){3}")
 _HOP_LIMIT = 64
 
 
 def otherproto_pton(text: str) -> bytes:
     """Read an address: "0:0:0:2a" to eight octets."""
-    try:
-        return _GROUPS.pack(*(int(group, 16) for group in text.split(":")))
-    except (ValueError, struct.error):
+    if not _TEXT.fullmatch(text):
         raise ValueError(
             f"{text!r} is no otherproto address; want four groups of hex: 0:0:0:2a"
-        ) from None
+        )
+    return _GROUPS.pack(*(int(group, 16) for group in text.split(":")))
 
 
 def otherproto_ntop(address: bytes) -> str:

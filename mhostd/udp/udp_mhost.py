@@ -145,7 +145,7 @@ class UdpMhost:
         """Queue a datagram on its socket, whichever UDP it came through."""
         source = datagram.source
         locator = Locator(source.family, source.address, source.scope_id)
-        self._table.locator_heard(locator)
+        self._table.locator_heard(locator, source.port)
         if sk.peer is not None and not self._is_peer(sk.peer, locator, source.port):
             return DropReason.SOCKET_FILTER
         heard = Heard(locator, datagram.l3)
@@ -163,7 +163,10 @@ class UdpMhost:
             return False
         if peer.family != AF_MHOST:
             return locator[:2] == (peer.family, peer.address)
-        return locator in self._table.mhost_host(peer.id_no).locators
+        try:
+            return locator in self._table.mhost_host(peer.id_no).locators
+        except MhostError:  # unbound, and held by nobody: the name means no host now
+            return False
 
     def udp_mhost_err(self, skb: SkBuff, err: int) -> None:
         """An ICMP error quotes our datagram: tell its socket.

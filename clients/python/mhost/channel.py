@@ -32,11 +32,13 @@ from mhostd.uapi import (
     MESSAGE_MAX,
     VERSION,
     AnsweredRequest,
+    Close,
     Hello,
     Record,
     Reply,
     Request,
     Reset,
+    Show,
     SockError,
     decode_event,
     encode,
@@ -45,6 +47,7 @@ from mhostd.uapi import (
 
 REPLY_TIMEOUT_S = 10.0
 HELLO_TIMEOUT_S = 3.0
+HELLO_RETRY_S = 0.5
 FULL_RETRY_S = 0.0005
 BACKLOG_MESSAGES = 1000
 
@@ -62,6 +65,10 @@ class Member(Protocol):
 
     def restore(self) -> None:
         """The daemon is another one: create, bind and connect again."""
+
+
+class OtherDaemonError(OSError):
+    """The daemon was restarted: handles that it gave mean nothing, look names up again."""
 
 
 class _Waiter:
@@ -128,7 +135,9 @@ class Channel:
         self._ready = threading.Condition(self._lock)
         self._up = False
         self._closed = False
-        self._reset = False
+        self._hello_at: float | None = None
+        self._in_hello = False
+        self._why: OSError | None = None
         self._seq = itertools.count(1)
         self._waiters: dict[int, _Waiter] = {}
         self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
@@ -151,7 +160,7 @@ class Channel:
         with self._ready:
             if not self._ready.wait_for(lambda: self._up, HELLO_TIMEOUT_S):
                 self.close()
-                raise ConnectionRefusedError(
+                raise self._why or ConnectionRefusedError(
                     errno.ECONNREFUSED,
                     f"mhostd at {address} does not answer; see `systemctl status mhostd`",
                 )
@@ -159,13 +168,17 @@ class Channel:
     # --- requests
 
     def request(
-        self, build: Callable[[int], AnsweredRequest], timeout_s: float | None = None
+        self,
+        build: Callable[[int], AnsweredRequest],
+        timeout_s: float = REPLY_TIMEOUT_S,
+        instance: str = "",
     ) -> Any:
         """Ask, and wait for the answer; asked again if the daemon was restarted.
 
         Args:
             build: makes the request from its sequence number.
             timeout_s: 10 s unless given.
+            instance: as in exchange().
 
         Returns:
             The value of the reply.
@@ -174,23 +187,27 @@ class Channel:
             OSError: what the daemon refused, with its errno and text.
             TimeoutError: it did not answer.
         """
-        deadline = time.monotonic() + (REPLY_TIMEOUT_S if timeout_s is None else timeout_s)
-        return check(self.exchange(lambda seq: encode(build(seq)), deadline))
+        deadline = time.monotonic() + timeout_s
+        return check(self.exchange(lambda seq: encode(build(seq)), deadline, instance))
 
-    def exchange(self, message: Callable[[int], bytes], deadline: float | None) -> Reply:
+    def exchange(
+        self, message: Callable[[int], bytes], deadline: float | None, instance: str = ""
+    ) -> Reply:
         """Send a message and wait for its reply; sent again after a restart.
 
         Args:
             message: makes it from the number that the Reply will carry.
             deadline: of time.monotonic(), None for never.
+            instance: the start of the daemon whose handles the message has.
 
         Raises:
             TimeoutError: there was no reply by then.
+            OtherDaemonError: the daemon is not that one.
         """
         while True:
             waiter = _Waiter()
             with self._lock:
-                self._wait_until_up(deadline)
+                self._wait_until_up(deadline, instance)
                 seq = next(self._seq)
                 self._waiters[seq] = waiter
                 self._send(message(seq), deadline)
@@ -205,28 +222,43 @@ class Channel:
                     errno.ETIMEDOUT, f"mhostd at {self.address} did not answer in time"
                 )
 
-    def notify(self, request: Request) -> None:
-        """Tell the daemon something whose answer nobody waits for."""
+    def notify(self, request: Request) -> bool:
+        """Tell the daemon something that nobody waits for; False if the lane is full."""
         with self._lock:
             if self._up:
                 try:
                     self._send(encode(request), time.monotonic())
                 except BlockingIOError:
-                    pass
+                    return False
+            return True
+
+    def close_socket(self, number: int) -> None:
+        """Close a socket and wait until it is; a daemon that is away has closed it."""
+        waiter = _Waiter()
+        with self._lock:
+            if not self._up:
+                return
+            seq = next(self._seq)
+            self._waiters[seq] = waiter
+            self._send(encode(Close(seq, number)), time.monotonic() + REPLY_TIMEOUT_S)
+        waiter.arrived.wait(REPLY_TIMEOUT_S)
+        self._waiters.pop(seq, None)
 
     def post_record(
         self,
         message: Callable[[int], bytes],
         deadline: float | None,
+        instance: str,
         done: Callable[[Reply], None] | None = None,
     ) -> None:
         """Send a data message and do not wait; `done` is called with its answer, if any.
 
         Raises:
             BlockingIOError: the lane is full, or the daemon away, until the deadline.
+            OtherDaemonError: the daemon is not `instance`.
         """
         with self._lock:
-            self._wait_until_up(deadline)
+            self._wait_until_up(deadline, instance)
             seq = 0
             if done is not None:
                 seq = next(self._seq)
@@ -249,7 +281,7 @@ class Channel:
         if int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._drain()  # sending may have eaten the edge
 
-    def _wait_until_up(self, deadline: float | None) -> None:
+    def _wait_until_up(self, deadline: float | None, instance: str = "") -> None:
         if threading.current_thread() is self._pump:
             return
         while not self._up:
@@ -261,6 +293,8 @@ class Channel:
                     errno.EAGAIN, f"mhostd at {self.address} is away; its sockets come back"
                 )
             self._ready.wait(left)
+        if instance and instance != self.instance:
+            raise OtherDaemonError(errno.ESTALE, "mhostd was restarted meanwhile")
 
     def _wait(self, waiter: _Waiter, deadline: float | None) -> None:
         if threading.current_thread() is not self._pump:
@@ -272,6 +306,13 @@ class Channel:
             if left <= 0 or self._closed:
                 return
             self._poll(left)
+
+    def l3_name(self, number: int) -> str:
+        """Return the name of an L3 handler that a record says it came over."""
+        if number not in self.l3_names:
+            rows = self.request(lambda seq: Show(seq, "l3"))
+            self.l3_names = {row["number"]: row["name"] for row in rows}
+        return self.l3_names.get(number, str(number))
 
     # --- members
 
@@ -296,6 +337,9 @@ class Channel:
                     raise
 
     def _poll(self, timeout_s: float | None) -> None:
+        if self._hello_at is not None and not self._in_hello:
+            left = max(0.0, self._hello_at - time.monotonic())
+            timeout_s = left if timeout_s is None else min(left, timeout_s)
         poll = select.poll()
         for fd in (
             int(self._dealer.getsockopt(zmq.FD)),
@@ -308,10 +352,11 @@ class Channel:
                 os.eventfd_read(fd)
         with self._lock:
             if not self._closed:
-                connected = self._drain_monitor()
+                if self._drain_monitor():
+                    self._hello_at = time.monotonic()
                 self._drain()
-                if connected or self._reset:
-                    self._reset = False
+                due = self._hello_at is not None and self._hello_at <= time.monotonic()
+                if due and not self._in_hello:
                     self._hello()
 
     def _drain_monitor(self) -> bool:
@@ -337,10 +382,18 @@ class Channel:
     def _hello(self) -> None:
         """Open a session; a daemon that is another one gets every socket anew."""
         program = os.path.basename(sys.argv[0] if sys.argv else "")[:64] or "python"
+        self._hello_at = None
+        self._in_hello = True
         try:
-            value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
-        except OSError:
-            return
+            self._session(program)
+        except OSError as err:
+            self._why = err
+            self._hello_at = time.monotonic() + HELLO_RETRY_S
+        finally:
+            self._in_hello = False
+
+    def _session(self, program: str) -> None:
+        value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
         _version, instance, l3, *_more = value
         self.l3_names = {number: name for number, name, _family in l3}
         again = bool(self.instance)
@@ -381,7 +434,7 @@ class Channel:
                     member.fail(event)
             elif isinstance(event, Reset) and self._up:
                 self._lose()
-                self._reset = True
+                self._hello_at = time.monotonic()
                 os.eventfd_write(self._wake, 1)  # saying Hello is the pump's
 
     def close(self) -> None:

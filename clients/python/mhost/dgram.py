@@ -10,11 +10,11 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from mhost.channel import Channel, channel
+from mhost.channel import Channel, OtherDaemonError, channel
 from mhost.names import Address, names_of
 from mhostd.uapi import (
     ADDRESS_MAX,
@@ -134,9 +134,9 @@ class Socket:
         if self._channel.pid != os.getpid():
             return
         try:
-            self._channel.request(lambda seq: Close(seq, self._number))
-        except OSError:
-            pass  # a daemon that is gone has closed it already
+            self._channel.close_socket(self._number)
+        except BlockingIOError:
+            pass  # the lane is full of what it has sent; the daemon closes it later
 
     def _end(self) -> None:
         self._closed = True
@@ -178,14 +178,12 @@ class Socket:
 
     def bind(self, address: Address) -> None:
         """Bind everywhere ("" or "*"), to one L3, to one address, or to one host."""
-        sa = self._parse(address, "bind")
-        self._port = int(self._ask(lambda seq: Bind(seq, self._number, sa)))
+        self._port = self._name(address, "bind", Bind)
         self._bound = (address[0], self._port)
 
     def connect(self, address: Address | None) -> None:
         """Set the peer of send() and recv(); None dissolves it (AF_UNSPEC in C)."""
-        sa = None if address is None else self._parse(address, "connect")
-        self._port = int(self._ask(lambda seq: Connect(seq, self._number, sa)))
+        self._port = self._name(address, "connect", Connect)
         self._peer = address
         self._known.pop(_NOWHERE, None)
         self._failed.pop(_NOWHERE, None)
@@ -258,7 +256,7 @@ class Socket:
         if len(args) not in (1, 2):
             raise TypeError(f"sendto() takes 2 or 3 arguments ({len(args) + 1} given)")
         flags = args[0] if len(args) == 2 else 0
-        return self._send(bytes(data), flags, self._parse(args[-1], "sendto"))
+        return self._send_named(bytes(data), flags, args[-1], "sendto")
 
     def sendmsg(
         self,
@@ -270,10 +268,22 @@ class Socket:
         """Send one datagram gathered from several buffers."""
         for level, kind, _data in ancdata:
             raise OSError(errno.EINVAL, f"sendmsg: control message {level}/{kind} is not known")
-        sa = None if address is None else self._parse(address, "sendmsg")
-        return self._send(b"".join(map(bytes, buffers)), flags, sa)
+        payload = b"".join(map(bytes, buffers))
+        if address is None:
+            return self._send(payload, flags, None)
+        return self._send_named(payload, flags, address, "sendmsg")
 
-    def _send(self, payload: bytes, flags: int, sa: SockaddrMhost | None) -> int:
+    def _send_named(self, payload: bytes, flags: int, address: object, call: str) -> int:
+        while True:
+            instance = self._channel.instance
+            try:
+                return self._send(payload, flags, self._parse(address, call), instance)
+            except OtherDaemonError:
+                continue  # the handle was of a daemon that is gone
+
+    def _send(
+        self, payload: bytes, flags: int, sa: SockaddrMhost | None, instance: str = ""
+    ) -> int:
         self._check_flags(flags, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         self._check_open()
         if self._shut_write:
@@ -301,16 +311,17 @@ class Socket:
             later = lambda _cookie: pack_data(  # noqa: E731
                 self._number, pack_record(Record(key, payload, connected))
             )
-            self._channel.post_record(later, deadline)
+            self._channel.post_record(later, deadline, instance)
         elif deadline is None or self._timeout_s:
             try:
-                self._answered(key, self._channel.exchange(first, deadline))
+                self._answered(key, self._channel.exchange(first, deadline, instance))
             except TimeoutError:
                 raise TimeoutError("timed out") from None
             if key in self._failed:
                 raise OSError(*self._failed.pop(key))
         else:
-            self._channel.post_record(first, deadline, lambda reply: self._answered(key, reply))
+            done = lambda reply: self._answered(key, reply)  # noqa: E731
+            self._channel.post_record(first, deadline, instance, done)
         return len(payload)
 
     def _answered(self, key: SockaddrMhost, reply: Reply) -> None:
@@ -318,6 +329,7 @@ class Socket:
         if reply.errno:
             self._failed[key] = (reply.errno, reply.text)
             return
+        self._port = self._port or int(reply.value)
         if len(self._known) >= DESTINATIONS_MAX:
             self._known.pop(next(iter(self._known)), None)
         self._known[key] = None
@@ -373,7 +385,7 @@ class Socket:
             return b"", [], 0, ("", 0)
         ancdata: Ancillary = []
         if self._pktinfo and ancbufsize:
-            l3 = self._channel.l3_names.get(record.cookie, str(record.cookie))
+            l3 = self._channel.l3_name(record.cookie)
             text = f"{l3} {self._names.text(record.sa._replace(id_no=0))}".encode()
             ancdata.append((SOL_MHOST, MHOST_PKTINFO, text))
         cut = socket.MSG_TRUNC if len(record.payload) > bufsize else 0
@@ -421,8 +433,9 @@ class Socket:
         if self._consumed * 4 >= self._rcvbuf:
             with self._lock:
                 octets, self._consumed = self._consumed, 0
-            if octets:
-                self._channel.notify(Consumed(self._number, octets))
+            if octets and not self._channel.notify(Consumed(self._number, octets)):
+                with self._lock:
+                    self._consumed += octets  # with the next datagram
 
     def _settle(self) -> None:
         """With the lock: make the eventfd say whether recvfrom() would return."""
@@ -464,12 +477,9 @@ class Socket:
             for (level, option), value in self._options.items():
                 self._ask(lambda seq: SetSockOpt(seq, self._number, level, option, value))  # noqa: B023
             if self._port:
-                host = self._bound[0] if self._bound else "*"
-                sa = self._parse((host, self._port), "bind")
-                self._ask(lambda seq: Bind(seq, self._number, sa))
+                self._name((self._bound[0] if self._bound else "*", self._port), "bind", Bind)
             if self._peer:
-                peer = self._parse(self._peer, "connect")
-                self._ask(lambda seq: Connect(seq, self._number, peer))
+                self._name(self._peer, "connect", Connect)
         except OSError as err:
             with self._lock:
                 self._error = err.errno or errno.EIO
@@ -477,10 +487,25 @@ class Socket:
 
     # --- small things
 
-    def _ask(self, build: Any) -> Any:
+    def _ask(self, build: Callable[[int], AnsweredRequest]) -> Any:
         self._check_open()
-        request: AnsweredRequest = build
-        return self._channel.request(request)  # type: ignore[arg-type]
+        return self._channel.request(build)
+
+    def _name(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
+        """Bind or connect; return the local port."""
+        self._check_open()
+        while True:
+            instance = self._channel.instance
+            sa = None if address is None else self._parse(address, call)
+            try:
+                return int(
+                    self._channel.request(
+                        lambda seq: kind(seq, self._number, sa),  # type: ignore[arg-type]  # noqa: B023
+                        instance=instance,
+                    )
+                )
+            except OtherDaemonError:
+                continue
 
     def _parse(self, address: object, call: str) -> SockaddrMhost:
         return self._names.parse(address, call)
