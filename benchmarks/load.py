@@ -1,0 +1,106 @@
+"""One end of a measurement: send, receive, echo, or count round trips; prints JSON.
+
+    load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost or kernel
+
+`recv` and `echo` print their port first; HOST is where they bind.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from typing import Any
+
+import mhost
+
+CHECK_EVERY = 64  # datagrams between two looks at the clock
+
+
+def main() -> None:
+    """Play one role."""
+    kind, role, host, port, size, seconds = sys.argv[1:]
+    sock: Any
+    if kind == "mhost":
+        sock = mhost.Socket()
+    else:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        play = {"send": send, "recv": recv, "echo": echo, "rtt": rtt}[role]
+        print(json.dumps(play(sock, (host, int(port)), int(size), float(seconds))), flush=True)
+
+
+def send(sock: Any, to: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """Send as fast as sendto() goes."""
+    payload = bytes(size)
+    start = time.monotonic()
+    end = start + seconds
+    count = 0
+    while (now := time.monotonic()) < end:
+        for _ in range(CHECK_EVERY):
+            try:
+                sock.sendto(payload, to)
+            except ConnectionRefusedError:
+                pass
+        count += CHECK_EVERY
+    return {"per_s": count / (now - start)}
+
+
+def recv(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """Count what arrives, from the first datagram on."""
+    _bind(sock, at)
+    sock.settimeout(10)
+    sock.recv(size)
+    start = time.monotonic()
+    end = start + seconds
+    sock.settimeout(0.5)
+    count = 0
+    now = start
+    try:
+        while now < end:
+            for _ in range(CHECK_EVERY):
+                sock.recv(size)
+            count += CHECK_EVERY
+            now = time.monotonic()
+    except TimeoutError:
+        now = max(now, start + 0.001)
+    return {"per_s": count / (now - start)}
+
+
+def echo(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """Send back what comes, until nothing comes for that long."""
+    _bind(sock, at)
+    sock.settimeout(10)
+    count = 0
+    while True:
+        try:
+            data, source = sock.recvfrom(size)
+        except TimeoutError:
+            return {"count": count}
+        sock.sendto(data, source)
+        sock.settimeout(seconds)
+        count += 1
+
+
+def rtt(sock: Any, to: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """Ask and wait for the answer; microseconds at the middle and the 99th percentile."""
+    payload = bytes(size)
+    sock.settimeout(2)
+    times = []
+    end = time.monotonic() + seconds
+    while (start := time.monotonic()) < end:
+        sock.sendto(payload, to)
+        sock.recv(size)
+        times.append(time.monotonic() - start)
+    times.sort()
+    at = lambda share: 1e6 * times[int(share * (len(times) - 1))]  # noqa: E731
+    return {"p50_us": at(0.5), "p99_us": at(0.99)}
+
+
+def _bind(sock: Any, at: tuple[str, int]) -> None:
+    sock.bind(at)
+    print(sock.getsockname()[1], flush=True)
+
+
+main()
