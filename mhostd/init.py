@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from random import Random
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from mhostd.af_mhost import AfMhost
 from mhostd.config import Config, ConfigError, tun_address
@@ -21,8 +22,6 @@ from mhostd.host_udp import HostUdp
 from mhostd.l3.host_inet import AfHostInet
 from mhostd.l3.inet import AfInet
 from mhostd.l3.inet6 import AfInet6
-from mhostd.l3.otherproto import AfOtherproto
-from mhostd.l3.testproto import AfTestproto
 from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
 from mhostd.lo import Loopback
 from mhostd.mhost_table import MhostTable
@@ -33,12 +32,12 @@ from mhostd.udp.udp_mhost import UdpMhost
 from mhostd.udp.udp_table import UdpTable
 
 _T = TypeVar("_T")
-PlugIn = Callable[[L3Wrapper, NetDevice, str], MhostProto]
 
-# A new L3 protocol is its file in l3/, its import above, and its line here.
-PLUG_INS: dict[str, PlugIn] = {
-    "testproto": lambda l3, dev, addr: AfTestproto(l3, dev, addr).testproto_mhost_proto,
-    "otherproto": lambda l3, dev, addr: AfOtherproto(l3, dev, addr).otherproto_mhost_proto,
+# A new L3 protocol is its file l3/NAME.py and its line here: NAME, and the class in it
+# whose attribute NAME_mhost_proto is the MhostProto to register.
+PLUG_INS = {
+    "testproto": "AfTestproto",
+    "otherproto": "AfOtherproto",
 }
 
 
@@ -155,7 +154,7 @@ def mhost_init(
         if dev is None:
             raise ConfigError(f"l3.{name}.device: there is no device to use; name `lo`")
         try:
-            stack.l3_register(Handler(PLUG_INS[name](l3, dev, plug_in.address)))
+            stack.l3_register(Handler(_plug_in(name, l3, dev, plug_in.address)))
         except ValueError as err:
             raise ConfigError(f"l3.{name}.address: {err}") from None
 
@@ -228,6 +227,12 @@ def _checked(where: str, read: Callable[[str], _T], text: str) -> _T:
         return read(text)
     except MhostError as err:
         raise ConfigError(f"{where}: {err.strerror}") from None
+
+
+def _plug_in(name: str, l3: L3Wrapper, dev: NetDevice, address: str) -> MhostProto:
+    """Load a plug-in and give it its device; ValueError if the address is none of its."""
+    handler = getattr(import_module(f"mhostd.l3.{name}"), PLUG_INS[name])(l3, dev, address)
+    return cast(MhostProto, getattr(handler, f"{name}_mhost_proto"))
 
 
 def _default_device(tun: NetDevice | None, ethernet: tuple[NetDevice, ...]) -> str:
