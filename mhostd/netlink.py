@@ -41,7 +41,8 @@ def _ifname(attributes: bytes) -> str:
     while at + _RTATTR.size <= len(attributes):
         length, kind = _RTATTR.unpack_from(attributes, at)
         if kind == _IFLA_IFNAME:
-            return attributes[at + _RTATTR.size : at + length].rstrip(b"\0").decode()
+            name = attributes[at + _RTATTR.size : at + length]
+            return name.rstrip(b"\0").decode(errors="replace")
         at += -(-max(length, _RTATTR.size) // 4) * 4
     return ""
 

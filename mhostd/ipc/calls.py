@@ -207,9 +207,9 @@ class Calls:
             raise HostUnresolvedError(
                 errno.EHOSTUNREACH, f"host {name} is not known", host.name
             )
-        return [
-            SockaddrMhost(loc.family, 0, loc.address, 0, loc.scope_id) for loc in host.locators
-        ]
+        now = self._clock()
+        ordered = sorted(host.locators, key=lambda loc: self._table.not_before(loc, 0, now))
+        return [SockaddrMhost(loc.family, 0, loc.address, 0, loc.scope_id) for loc in ordered]
 
     # --- records: application to wire
 

@@ -7,6 +7,30 @@
 #include "udp.h"
 
 /**
+ * read_range() - read an argument that is a number in 0..@max
+ * @arg:	the argument; integers of any size are compared, never wrapped
+ * @name:	what it is, with the name of the function
+ * @limit:	@max as the text has it
+ * @max:	the largest number allowed
+ * @value:	where to put it
+ *
+ * Return: 0, or -1 with TypeError or ValueError set
+ */
+static int read_range(PyObject *arg, const char *name, const char *limit,
+		      long long max, long long *value)
+{
+	int overflow;
+
+	*value = PyLong_AsLongLongAndOverflow(arg, &overflow);
+	if (*value == -1 && !overflow && PyErr_Occurred())
+		return -1;
+	if (!overflow && *value >= 0 && *value <= max)
+		return 0;
+	PyErr_Format(PyExc_ValueError, "%s %S is not in 0..%s", name, arg, limit);
+	return -1;
+}
+
+/**
  * py_csum_fold() - csum_fold(data, psum=0, /) -> int
  * @args:	data: any buffer; psum: partial sum, 0..0xffffffff
  *
@@ -14,31 +38,22 @@
  */
 static PyObject *py_csum_fold(PyObject *self, PyObject *args)
 {
+	PyObject *start = NULL;
 	long long psum = 0;
 	Py_buffer data;
 	uint16_t sum;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "y*|L:csum_fold", &data, &psum))
+	if (!PyArg_ParseTuple(args, "y*|O:csum_fold", &data, &start))
 		return NULL;
-	if (psum < 0 || psum > UINT32_MAX) {
+	if (start &&
+	    read_range(start, "csum_fold: psum", "0xffffffff", UINT32_MAX, &psum)) {
 		PyBuffer_Release(&data);
-		return PyErr_Format(PyExc_ValueError,
-				    "csum_fold: psum %lld is not in 0..0xffffffff",
-				    psum);
+		return NULL;
 	}
 	sum = csum_fold(data.buf, (size_t)data.len, (uint32_t)psum);
 	PyBuffer_Release(&data);
 	return PyLong_FromLong(sum);
-}
-
-static int check_range(const char *name, long long value, long long max)
-{
-	if (value >= 0 && value <= max)
-		return 0;
-	PyErr_Format(PyExc_ValueError, "udp_push: %s %lld is not in 0..%lld", name,
-		     value, max);
-	return -1;
 }
 
 /**
@@ -46,27 +61,28 @@ static int check_range(const char *name, long long value, long long max)
  * @args:	buf: writable, UDP_HLEN octets of room then the payload; source,
  *		dest: ports; psum: partial sum of the pseudo-header
  *
- * Integers are read wide and checked here: the narrow formats wrap silently.
- *
  * Return: None, or NULL with TypeError or ValueError set
  */
 static PyObject *py_udp_push(PyObject *self, PyObject *args)
 {
+	PyObject *args_source, *args_dest, *args_psum;
 	long long source, dest, psum;
 	PyObject *ret = NULL;
 	Py_buffer buf;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "w*LLL:udp_push", &buf, &source, &dest, &psum))
+	if (!PyArg_ParseTuple(args, "w*OOO:udp_push", &buf, &args_source, &args_dest,
+			      &args_psum))
 		return NULL;
 	if (buf.len < UDP_HLEN || buf.len > UDP_LEN_MAX) {
 		PyErr_Format(PyExc_ValueError,
 			     "udp_push: buf of %zd octets; want 8..65535", buf.len);
 		goto out;
 	}
-	if (check_range("source port", source, UINT16_MAX) ||
-	    check_range("dest port", dest, UINT16_MAX) ||
-	    check_range("psum", psum, UINT32_MAX))
+	if (read_range(args_source, "udp_push: source port", "65535", UINT16_MAX,
+		       &source) ||
+	    read_range(args_dest, "udp_push: dest port", "65535", UINT16_MAX, &dest) ||
+	    read_range(args_psum, "udp_push: psum", "4294967295", UINT32_MAX, &psum))
 		goto out;
 	udp_push(buf.buf, (size_t)buf.len, (uint16_t)source, (uint16_t)dest,
 		 (uint32_t)psum);

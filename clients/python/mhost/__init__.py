@@ -10,9 +10,9 @@ here too, starts without what it does not need.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # so that type checkers see what __getattr__ gives
+TYPE_CHECKING = False  # for type checkers it is true; typing takes 10 ms to load
+if TYPE_CHECKING:  # so that they see what __getattr__ gives
     from mhost.dgram import Socket
     from mhost.endpoint import create_datagram_endpoint
     from mhost.names import getaddrinfo

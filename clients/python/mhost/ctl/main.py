@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from mhostd import __version__
 
@@ -64,9 +63,8 @@ def parser() -> argparse.ArgumentParser:
     check = config.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
         "check", help="say whether the daemon would take it"
     )
-    check.add_argument(
-        "file", nargs="?", type=Path, default=Path("/etc/mhostd/mhostd.toml"), metavar="FILE"
-    )
+    default = "/etc/mhostd/mhostd.toml"
+    check.add_argument("file", nargs="?", default=default, metavar="FILE")
     return top
 
 
@@ -116,12 +114,13 @@ def _run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _config_check(path: Path) -> int:
+def _config_check(path: str) -> int:
     from mhostd.config import ConfigError, parse_config
     from mhostd.init import check_config
 
     try:
-        check_config(parse_config(path.read_text()))
+        with open(path) as file:
+            check_config(parse_config(file.read()))
     except (OSError, ConfigError) as err:
         print(f"mhostctl: {path}: {getattr(err, 'strerror', None) or err}", file=sys.stderr)
         return EXIT_REFUSED

@@ -1,0 +1,221 @@
+"""Every DropReason occurs, through the device, and is counted exactly once."""
+
+import errno
+
+import pytest
+
+from mhostd.dev import ETH_P_MHOST, NetDevice
+from mhostd.errors import DropReason
+
+US4, US6 = "10.77.0.1", "fd77::1"
+PEER4, PEER6 = "10.77.0.101", "fd77::101"
+
+
+class RefusingDevice(NetDevice):
+    """A device whose every write fails."""
+
+    def __init__(self, core, err):
+        super().__init__("mhost0")
+        self._core, self._err = core, err
+
+    def flush(self):
+        queue, self.tx_queue = self.tx_queue, []
+        for skb in queue:
+            self._core.tx_done(self, len(skb), self._err)
+
+
+def ip4(s, dst=US4, **fields):
+    return s.IP(src=PEER4, dst=dst, **fields)
+
+
+def udp4(s, *, sport=5101, dport=4000, **fields):
+    return ip4(s, **fields) / s.UDP(sport=sport, dport=dport) / b"hello"
+
+
+def udp6(s, **fields):
+    return s.IPv6(src=PEER6, dst=US6) / s.UDP(sport=5101, dport=4000, **fields) / b"hello"
+
+
+def changed(frame, at, value):
+    """The octets with one of them overwritten."""
+    octets = bytearray(bytes(frame))
+    octets[at] = value
+    return bytes(octets)
+
+
+def udp4_with_len(s, length):
+    packet = ip4(s) / s.UDP(sport=1, dport=4000, len=length, chksum=0)
+    return bytes(packet / b"hello")
+
+
+def rcvbuf_is_full(node, s, _golden):
+    sk = node.socket("*", 4000)
+    sk.rcvbuf = 48  # one record of up to 8 octets of payload
+    node.receive(bytes(udp4(s)))
+    assert not node.core.drops
+    node.receive(bytes(udp4(s)))
+    assert (len(sk.receive_queue), sk.rx_drops) == (1, 1)
+
+
+def connected_elsewhere(node, s, _golden):
+    sk = node.socket("*", 4000)
+    node.connect(sk, "robot", 5101)
+    node.receive(bytes(udp4(s)))
+    assert not sk.receive_queue
+
+
+def echo_while_down(node, s, _golden):
+    node.tun.up = False
+    node.receive(bytes(ip4(s) / s.ICMP(type=8)))
+
+
+def write_fails(err):
+    def make(node, s, _golden):
+        node.core.devices["mhost0"] = RefusingDevice(node.core, err)
+        node.core.dev_queue_xmit(node.core.devices["mhost0"], skb_of(node, s))
+        node.core.flush()
+
+    return make
+
+
+def skb_of(node, _s):
+    node.sendto(node.socket(), b"hello", PEER4, 9)
+    (skb,) = node.tun.tx_queue
+    node.core._dirty.clear()
+    return skb
+
+
+def frame(make, **how):
+    """A case that is one frame, made by scapy."""
+    return lambda node, s, _golden: node.receive(bytes(make(s)), **how)
+
+
+def captured(name):
+    """A case that is one frame, written by Linux."""
+    return lambda node, _s, golden: node.receive(golden[name])
+
+
+def mhost(text, dev="eth0"):
+    """A case that is one frame with EtherType 0x88b5; otherproto is on eth1."""
+    return lambda node, _s, _golden: node.receive(
+        bytes.fromhex(text), ETH_P_MHOST, node.core.devices[dev]
+    )
+
+
+def quoting(s, quoted, v6=False):
+    """A port unreachable that quotes these octets."""
+    if v6:
+        return s.IPv6(src=PEER6, dst=US6) / s.ICMPv6DestUnreach(code=4) / quoted
+    return ip4(s) / s.ICMP(type=3, code=3) / quoted
+
+
+R = DropReason
+CASES = [
+    (R.PKT_TOO_SMALL, "IPv4 of 19 octets", frame(lambda s: bytes(udp4(s))[:19])),
+    (R.PKT_TOO_SMALL, "IPv4 cut short", frame(lambda s: bytes(udp4(s))[:-1])),
+    (R.PKT_TOO_SMALL, "IPv6 of 39 octets", frame(lambda s: bytes(udp6(s))[:39])),
+    (R.PKT_TOO_SMALL, "IPv6 cut short", frame(lambda s: bytes(udp6(s))[:-1])),
+    (R.PKT_TOO_SMALL, "UDP header cut", frame(lambda s: ip4(s, proto=17) / b"1234567")),
+    (R.PKT_TOO_SMALL, "UDP length beyond IPv4's", frame(lambda s: udp4_with_len(s, 14))),
+    (R.PKT_TOO_SMALL, "ICMP of 7 octets", frame(lambda s: ip4(s, proto=1) / b"1234567")),
+    (
+        R.PKT_TOO_SMALL,
+        "ICMPv6 of 7 octets",
+        frame(lambda s: s.IPv6(src=PEER6, dst=US6, nh=58) / b"1234567"),
+    ),
+    (R.PKT_TOO_SMALL, "ICMP error quotes 19", frame(lambda s: quoting(s, b"E" * 19))),
+    (R.PKT_TOO_SMALL, "ICMPv6 error quotes 47", frame(lambda s: quoting(s, b"`" * 47, True))),
+    (R.PKT_TOO_SMALL, "one octet of MHOST", mhost("00")),
+    (R.PKT_TOO_SMALL, "testproto of 7 octets", mhost("0001ffff000100")),
+    (R.PKT_TOO_SMALL, "otherproto of 19 octets", mhost("00031140" + "00" * 15, "eth1")),
+    (R.UNHANDLED_PROTO, "EtherType of ARP", frame(udp4, ethertype=0x0806)),
+    (R.UNHANDLED_PROTO, "family 99", mhost("0063ffff00010002")),
+    (R.IP_INHDR, "IPv4 version 5", frame(lambda s: udp4(s, version=5), ethertype=0x0800)),
+    (R.IP_INHDR, "IPv4 header of 16 octets", frame(lambda s: udp4(s, ihl=4))),
+    (R.IP_INHDR, "IPv4 length below its header", frame(lambda s: udp4(s, len=19))),
+    (
+        R.IP_INHDR,
+        "IPv6 version 7",
+        frame(lambda s: changed(udp6(s), 0, 0x70), ethertype=0x86DD),
+    ),
+    (R.IP_INHDR, "testproto without its ones", mhost("0001fffe00010002")),
+    (R.IP_INHDR, "otherproto with hop limit 0", mhost("00031100" + "00" * 16, "eth1")),
+    (R.IP_INHDR, "ICMP error quotes version 5", frame(lambda s: quoting(s, b"U" * 28))),
+    (R.IP_INHDR, "ICMP error quotes no ports", frame(lambda s: quoting(s, b"E" * 27))),
+    (R.IP_INHDR, "ICMPv6 error quotes version 5", frame(lambda s: quoting(s, b"P" * 48, True))),
+    (R.IP_CSUM, "IPv4 with another TTL", frame(lambda s: changed(udp4(s), 8, 63))),
+    (R.IP_NOPROTO, "TCP over IPv4", captured("tcp4")),
+    (R.IP_NOPROTO, "TCP over IPv6", captured("tcp6")),
+    (R.IP_NOPROTO, "destination options", captured("udp6_destination_options")),
+    (R.IP_NOPROTO, "otherproto next 6", mhost("00030640" + "00" * 7 + "01" + "00" * 8, "eth1")),
+    (R.IP_FRAGMENT, "last fragment of IPv4", captured("udp4_fragment")),
+    (R.IP_FRAGMENT, "first fragment of IPv4", frame(lambda s: udp4(s, flags="MF"))),
+    (R.IP_FRAGMENT, "fragment of IPv6", captured("udp6_fragment")),
+    (R.OTHERHOST, "router solicitation", captured("router_solicitation")),
+    (R.OTHERHOST, "IPv4 to another", frame(lambda s: ip4(s, "10.77.0.3") / s.UDP())),
+    (R.OTHERHOST, "testproto to another", mhost("0001ffff00030002")),
+    (R.OTHERHOST, "otherproto to another", mhost("00031140" + "00" * 16, "eth1")),
+    (R.OTHERHOST, "ICMP quotes another's", frame(lambda s: quoting(s, s.IP() / s.UDP()))),
+    (
+        R.OTHERHOST,
+        "ICMPv6 quotes another's",
+        frame(lambda s: quoting(s, s.IPv6(src=PEER6, dst=US6) / s.UDP(), True)),
+    ),
+    (R.ICMP_CSUM, "ICMP", frame(lambda s: ip4(s) / s.ICMP(type=8, chksum=1))),
+    (
+        R.ICMP_CSUM,
+        "ICMPv6",
+        frame(lambda s: s.IPv6(src=PEER6, dst=US6) / s.ICMPv6EchoRequest(cksum=1)),
+    ),
+    (R.ICMP_TYPE, "timestamp request", frame(lambda s: ip4(s) / s.ICMP(type=13))),
+    (R.ICMP_TYPE, "echo reply", frame(lambda s: ip4(s) / s.ICMP(type=0))),
+    (R.ICMP_TYPE, "echo with a code", frame(lambda s: ip4(s) / s.ICMP(type=8, code=1))),
+    (
+        R.ICMP_TYPE,
+        "unreachable with code 16",
+        frame(lambda s: ip4(s) / s.ICMP(type=3, code=16) / udp4(s)),
+    ),
+    (
+        R.ICMP_TYPE,
+        "neighbour solicitation",
+        frame(lambda s: s.IPv6(src=PEER6, dst=US6) / s.ICMPv6ND_NS(tgt=US6)),
+    ),
+    (R.UDP_HDR, "UDP length 7", frame(lambda s: udp4_with_len(s, 7))),
+    (R.UDP_CSUM, "IPv4, payload changed", frame(lambda s: changed(udp4(s), -1, 0))),
+    (R.UDP_CSUM, "IPv6, payload changed", frame(lambda s: changed(udp6(s), -1, 0))),
+    (R.UDP_CSUM, "IPv6 without a checksum", frame(lambda s: udp6(s, chksum=0))),
+    (R.UDP_CSUM, "testproto", mhost("0001ffff00010002" + "13ed0fa000081234")),
+    (R.NO_SOCKET, "IPv4", captured("udp4")),
+    (R.NO_SOCKET, "IPv6", captured("udp6")),
+    (R.SOCKET_FILTER, "connected elsewhere", connected_elsewhere),
+    (R.SOCKET_RCVBUFF, "receive buffer full", rcvbuf_is_full),
+    (R.DEV_READY, "echo reply to a device that is down", echo_while_down),
+    (R.DEV_READY, "write fails with EIO", write_fails(errno.EIO)),
+    (R.DEV_READY, "write fails with ENETDOWN", write_fails(errno.ENETDOWN)),
+    (R.FULL_RING, "write fails with EAGAIN", write_fails(errno.EAGAIN)),
+    (R.FULL_RING, "write fails with ENOBUFS", write_fails(errno.ENOBUFS)),
+]
+
+
+@pytest.mark.parametrize(
+    ("reason", "make"),
+    [pytest.param(reason, make, id=f"{reason}: {name}") for reason, name, make in CASES],
+)
+def test_every_drop_is_counted_once_under_its_reason(node, scapy, golden, reason, make):
+    make(node, scapy, golden)
+    assert node.core.drops == {reason: 1}
+
+
+def test_every_drop_reason_has_a_case():
+    assert {reason for reason, _name, _make in CASES} == set(DropReason)
+
+
+def test_a_frame_that_is_delivered_is_no_drop(node, golden):
+    sk = node.socket("*", 4000)
+    for name in ("udp4", "udp4_no_check", "udp4_router_alert"):
+        node.receive(golden[name])
+    node.receive(golden["udp6"])
+    assert node.received(sk) == [(b"hello", "10.77.0.101", 5101)] * 3 + [
+        (b"hello", "fd77::101", 5101)
+    ]
+    assert node.drops == {}

@@ -1,0 +1,93 @@
+"""mhost_init and what is done to a stack afterwards."""
+
+import pytest
+
+from mhostd.config import ConfigError, parse_config
+from mhostd.init import bind_hosts
+from mhostd.uapi import SockaddrMhost
+
+
+def hosts(node):
+    """Every name with its locators as text."""
+
+    def text(locator):
+        return node.table.mhost_ntop(SockaddrMhost(locator.family, 0, locator.address))
+
+    return {name: list(map(text, host.bound)) for name, host in node.table.hosts.items()}
+
+
+def with_hosts(text):
+    return parse_config(f"[hosts]\n{text}")
+
+
+def test_every_layer_of_the_configuration_is_there(node):
+    assert list(node.core.devices) == ["lo", "mhost0", "eth0", "eth1"]
+    assert [(p.name, p.device) for p in node.table.protos.values()] == [
+        ("inet", "mhost0"),
+        ("inet6", "mhost0"),
+        ("testproto", "eth0"),
+        ("otherproto", "eth1"),
+    ]
+    assert list(node.stack.handlers) == ["inet", "inet6", "testproto", "otherproto"]
+
+
+def test_two_stacks_share_nothing(make_node):
+    first, second = make_node(1), make_node(1)
+    first.socket("*", 4000)
+    second.socket("*", 4000)
+    first.stack.l3_set("inet", up=False)
+    assert second.table.proto_named("inet") is not None
+
+
+def test_a_plug_in_without_a_device_leaves_over_ethernet_or_the_tun(make_node):
+    alone = "[l3.testproto]\naddress = '{n}'"
+    assert make_node(config=alone).table.proto_named("testproto").device == "mhost0"
+    both = alone + "\n[[ethernet]]\ndevice = 'eth7'"
+    assert make_node(config=both).table.proto_named("testproto").device == "eth7"
+
+
+def test_a_plug_in_on_lo_talks_to_itself(make_node):
+    node = make_node(config="[l3.testproto]\naddress = '{n}'\ndevice = 'lo'")
+    sk = node.socket("*", 4000)
+    node.sendto(sk, b"hello", "testproto:1", 4000)
+    node.sent()
+    assert node.received(sk) == [(b"hello", "testproto:1", 4000)]
+
+
+def test_new_names_take_the_place_of_the_old_ones(node):
+    old = with_hosts("cat = ['testproto:7', '10.77.0.7']\ndog = ['testproto:8']")
+    new = with_hosts("cat = ['testproto:9']\ncow = ['10.77.0.9']")
+    bind_hosts(node.table, old)
+    bind_hosts(node.table, new, instead_of=old)
+    assert hosts(node) == {
+        "robot": ["testproto:2", "otherproto:0:0:0:2", "10.77.0.2", "fd77::2"],
+        "cat": ["testproto:9"],
+        "cow": ["10.77.0.9"],
+    }
+
+
+def test_what_was_added_by_hand_stays_behind_what_is_new(node):
+    old, new = with_hosts("cat = ['testproto:7']"), with_hosts("cat = ['testproto:9']")
+    bind_hosts(node.table, old)
+    node.table.insert_sockaddr_id("cat", [node.locator("10.77.0.7")])
+    bind_hosts(node.table, new, instead_of=old)
+    assert hosts(node)["cat"] == ["testproto:9", "10.77.0.7"]
+
+
+def test_a_handle_that_is_held_outlives_a_reload(node):
+    old = with_hosts("cat = ['testproto:7']")
+    bind_hosts(node.table, old)
+    handle = node.table.mhost_hold("cat").handle
+    bind_hosts(node.table, with_hosts("cat = ['testproto:9']"), instead_of=old)
+    assert node.table.hosts["cat"].handle == handle
+
+
+def test_one_wrong_name_and_nothing_is_changed(node):
+    old = with_hosts("cat = ['testproto:7']")
+    bind_hosts(node.table, old)
+    before = hosts(node)
+    with pytest.raises(ConfigError, match=r"hosts\.dog\[0\]: "):
+        bind_hosts(
+            node.table, with_hosts("cat = ['testproto:9']\ndog = ['nowhere:1']"), instead_of=old
+        )
+    assert hosts(node) == before
