@@ -19,7 +19,7 @@ test: check asan  # the gate
 	$(BIN)/pytest -q -m "not slow"
 
 test-all: check asan
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -q
+	$(BIN)/pytest -q --hypothesis-profile=long
 
 bench: setup
 	$(BIN)/python benchmarks
@@ -31,7 +31,7 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 		-Csetup-args=-Db_sanitize=address,undefined .
 	PYTHONPATH=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_native.py tests/props/test_native.py
+		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/props/test_native.py
 
 check: setup
 	$(BIN)/ruff format --check -q .

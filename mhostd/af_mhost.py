@@ -306,9 +306,9 @@ class AfMhost:
         """
         locator = Locator(sa.family, sa.address, sa.scope_id)
         if err.errno in PORT_ERRNOS:
-            self._table.locator_failed(locator, err.errno, now, sa.port)
+            self._table.faults.failed(locator, err.errno, now, sa.port)
         elif err.errno in LOCATOR_ERRNOS:
-            self._table.locator_failed(locator, err.errno, now)
+            self._table.faults.failed(locator, err.errno, now)
 
     @staticmethod
     def _usable(sk: Sock) -> Callable[[MhostProto], bool]:
@@ -374,17 +374,16 @@ class AfMhost:
         """
         failed = []
         for sk in self.socks.values() if proto.udp else ():
-            wanted = self._any_places(proto.family)[0]
-            everywhere = any(not p.address and p.family in (0, proto.family) for p in sk.places)
-            if not everywhere or wanted in sk.places:
+            if not sk.sport:
                 continue
             try:
-                assert proto.udp is not None
-                proto.udp.bind(sk, wanted, sk.sport)
+                for place in self._places(sk.bound or ANYWHERE):
+                    if place.l3 == proto.name and place not in sk.places:
+                        assert proto.udp is not None
+                        proto.udp.bind(sk, place, sk.sport)
+                        sk.places = (place, *sk.places)
             except MhostError as err:
                 failed.append((sk, err))
-            else:
-                sk.places = (wanted, *sk.places)
         return failed
 
     def mhost_proto_removed(self, proto: MhostProto) -> None:

@@ -149,6 +149,11 @@ def tun_address(inet: TunInet, version: int) -> TunAddress:
     networks = [own.network]
     for i, prefix in enumerate(inet.prefixes):
         network = _network(f"{where}.prefixes[{i}]", prefix, version)
+        if network.prefixlen == 0:
+            raise ConfigError(
+                f"{where}.prefixes[{i}]: {network} is the host kernel's; name shorter "
+                "prefixes, as two halves of it"
+            )
         if network not in networks:
             networks.append(network)
     return TunAddress(
@@ -165,8 +170,10 @@ def _check(config: Config) -> None:
         value = getattr(config.ipc, key)
         if not value.startswith("ipc:///"):
             raise ConfigError(f"ipc.{key}: {value!r} is no `ipc:///path`")
-    devices = set()
+    devices = {"lo"}
     if config.tun:
+        if config.tun.name in devices:
+            raise ConfigError(f"tun.name: {config.tun.name} is the loopback device's")
         devices.add(config.tun.name)
         if config.tun.inet:
             tun_address(config.tun.inet, 4)
@@ -185,12 +192,12 @@ def _check(config: Config) -> None:
                     "want 02:00:00:00:00:01"
                 )
     for name, l3 in config.l3.items():
-        if l3.device is not None and l3.device not in {*devices, "lo"}:
+        if l3.device is not None and l3.device not in devices:
             raise ConfigError(
                 f"l3.{name}.device: {l3.device!r} is no configured device; "
-                f"have {', '.join(sorted(devices)) or 'none'} and lo"
+                f"have {', '.join(sorted(devices))}"
             )
-        if l3.device is None and not devices:
+        if l3.device is None and devices == {"lo"}:
             raise ConfigError(f"l3.{name}.device: there is no device to use; name `lo`")
 
 

@@ -46,6 +46,7 @@ class DropReason(enum.StrEnum):
     IP_CSUM = "ip_csum"  # IPv4 header checksum
     IP_NOPROTO = "ip_noproto"  # no L4 handler for this protocol number
     IP_FRAGMENT = "ip_fragment"  # a fragment; `inet` and `inet6` reassemble none
+    IP_INVALID_SOURCE = "ip_invalid_source"  # a source that no host may have
     OTHERHOST = "otherhost"  # not addressed to us
     ICMP_CSUM = "icmp_csum"  # ICMP or ICMPv6 checksum
     ICMP_TYPE = "icmp_type"  # an ICMP message that nothing here acts on

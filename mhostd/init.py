@@ -68,7 +68,11 @@ class Stack:
         """
         self.table.mhost_register_proto(handler.proto, handler.prefixes)
         if handler.ptype is not None:
-            self.core.dev_add_pack(handler.ptype)
+            try:
+                self.core.dev_add_pack(handler.ptype)
+            except MhostError:
+                self.table.mhost_unregister_proto(handler.proto.name)
+                raise
         self.handlers[handler.proto.name] = handler
         return self.af_mhost.mhost_proto_added(handler.proto)
 

@@ -15,26 +15,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mhostd.errors import HostUnresolvedError, MhostError
+from mhostd.faults import Faults
 from mhostd.sock import Heard, Locator
 from mhostd.structs import MhostProto
 from mhostd.uapi import ADDRESS_MAX, AF_INET6, AF_MHOST, AF_UNSPEC, HOST_NAME_MAX, SockaddrMhost
 
-RETRY_MIN_S = 1.0  # a locator that gave an error is passed over that long,
-RETRY_MAX_S = 30.0  # twice as long after each further error, up to this
-
-FAULTS_MAX = 4_096  # remembered, the oldest is forgotten first
-
 _ZONE = re.compile(r"[0-9]{1,9}")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
-
-
-@dataclass(slots=True)
-class Fault:
-    """What went wrong last with a locator, and until when it is passed over."""
-
-    errno: int
-    retry_s: float
-    backoff_s: float
 
 
 @dataclass(slots=True)
@@ -68,7 +55,7 @@ class MhostTable:
     def __init__(self) -> None:
         self.protos: dict[int, MhostProto] = {}  # by number
         self.hosts: dict[str, Host] = {}
-        self.faults: dict[tuple[Locator, int], Fault] = {}
+        self.faults = Faults()
         self._numbers = itertools.count(1)
         self._handles = itertools.count(1)
         self._by_handle: dict[int, Host] = {}
@@ -300,40 +287,13 @@ class MhostTable:
                 "is not bound; bind to '*' to send over every L3",
             )
         first = heard.locator if heard else None
-        proto, loc = min(
-            candidates,
-            key=lambda c: (c[1] in tried, self.not_before(c[1], sa.port, now), c[1] != first),
-        )
+
+        def rank(candidate: tuple[MhostProto, Locator]) -> tuple[bool, float, bool]:
+            loc = candidate[1]
+            return loc in tried, self.faults.not_before(loc, sa.port, now), loc != first
+
+        proto, loc = min(candidates, key=rank)
         return proto, SockaddrMhost(loc.family, sa.port, loc.address, 0, loc.scope_id)
-
-    def locator_failed(self, locator: Locator, err: int, now: float, port: int = 0) -> None:
-        """Pass a locator over for a while: 1 s, doubled up to 30 s while it fails.
-
-        Args:
-            locator: what gave the error.
-            err: errno.
-            now: seconds of a monotonic clock.
-            port: the only one that it is about; 0 for all.
-        """
-        fault = self.faults.get((locator, port))
-        if fault is None:
-            if len(self.faults) >= FAULTS_MAX:
-                del self.faults[next(iter(self.faults))]
-            self.faults[locator, port] = Fault(err, now + RETRY_MIN_S, RETRY_MIN_S)
-        elif now >= fault.retry_s:  # not once more for every datagram of one burst
-            fault.backoff_s = min(2 * fault.backoff_s, RETRY_MAX_S)
-            fault.errno, fault.retry_s = err, now + fault.backoff_s
-
-    def locator_heard(self, locator: Locator, port: int) -> None:
-        """A datagram came from there, so it works again."""
-        if self.faults:
-            self.faults.pop((locator, 0), None)
-            self.faults.pop((locator, port), None)
-
-    def not_before(self, locator: Locator, port: int, now: float) -> float:
-        """When to use a locator for a port again; 0 if it is not passed over."""
-        faults = (self.faults.get((locator, 0)), self.faults.get((locator, port)))
-        return max((f.retry_s for f in faults if f and now < f.retry_s), default=0.0)
 
     def _way(self, locator: Locator, heard: Heard | None) -> MhostProto | None:
         if heard is not None and heard.locator == locator and heard.l3 in self.protos:

@@ -151,7 +151,7 @@ class Calls:
                 )
                 return sk.number
             case Lookup(host=text):
-                if ":" in text:
+                if ":" in text or text.replace(".", "").isdigit():
                     locator = self._table.mhost_pton(text)
                     return SockaddrMhost(
                         locator.family, 0, locator.address, 0, locator.scope_id
@@ -207,8 +207,8 @@ class Calls:
             raise HostUnresolvedError(
                 errno.EHOSTUNREACH, f"host {name} is not known", host.name
             )
-        now = self._clock()
-        ordered = sorted(host.locators, key=lambda loc: self._table.not_before(loc, 0, now))
+        now, faults = self._clock(), self._table.faults
+        ordered = sorted(host.locators, key=lambda loc: faults.not_before(loc, 0, now))
         return [SockaddrMhost(loc.family, 0, loc.address, 0, loc.scope_id) for loc in ordered]
 
     # --- records: application to wire

@@ -106,6 +106,8 @@ class AfInet:
             return DropReason.IP_CSUM
         if daddr != self._address:
             return DropReason.OTHERHOST
+        if saddr[0] in (0, 127) or saddr[0] >= 224:  # RFC 1122 section 3.2.1.3
+            return DropReason.IP_INVALID_SOURCE
         if frag_off & _FRAGMENT:
             return DropReason.IP_FRAGMENT
         skb.trim(tot_len)

@@ -39,6 +39,8 @@ _HDR = struct.Struct("!IHBB16s16s")
 _PSEUDO = struct.Struct("!16s16sI3xB")  # RFC 8200 section 8.1
 _HOP_LIMIT = 64
 
+_NO_SOURCE = (bytes(16), bytes(15) + b"\1")
+
 _ICMP = struct.Struct("!BBH")
 _ICMP_HLEN = 8
 _UNREACHABLE, _ECHO, _ECHO_REPLY = 1, 128, 129
@@ -100,6 +102,8 @@ class AfInet6:
             return DropReason.PKT_TOO_SMALL
         if daddr != self._address:
             return DropReason.OTHERHOST
+        if saddr[0] == 0xFF or saddr in _NO_SOURCE:  # RFC 4291 section 2.5.2, 2.5.3, 2.7
+            return DropReason.IP_INVALID_SOURCE
         skb.trim(_HDR.size + length)
         skb.pull(_HDR.size)
         skb.saddr, skb.daddr = saddr, daddr

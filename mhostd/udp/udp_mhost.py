@@ -145,7 +145,7 @@ class UdpMhost:
         """Queue a datagram on its socket, whichever UDP it came through."""
         source = datagram.source
         locator = Locator(source.family, source.address, source.scope_id)
-        self._table.locator_heard(locator, source.port)
+        self._table.faults.heard(locator, source.port)
         if sk.peer is not None and not self._is_peer(sk.peer, locator, source.port):
             return DropReason.SOCKET_FILTER
         heard = Heard(locator, datagram.l3)

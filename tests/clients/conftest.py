@@ -1,6 +1,6 @@
 """The Python client in this process, a daemon in a namespace; the door is a file."""
 
-import mhost.channel
+import mhost.daemon
 import pytest
 from lab import Lab, config, two_hosts
 
@@ -13,7 +13,7 @@ def pair():
         a.start(config(1, 2))
         b.start(config(2, 1))
         yield a, b
-        mhost.channel._close_all()
+        mhost.daemon.close_all()
 
 
 @pytest.fixture(autouse=True)

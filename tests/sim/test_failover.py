@@ -169,7 +169,7 @@ def test_a_peer_that_is_heard_from_is_used_again_at_once(make_wire, scapy):
     here, there = wire.nodes[1], wire.nodes[2]
     sk, peer = here.socket("*", 4000), there.socket("*", PORT)
     here.table.remove_sockaddr_id("robot", [here.locator("testproto:2")])
-    here.table.locator_failed(here.locator("otherproto:0:0:0:2"), 113, wire.now)
+    here.table.faults.failed(here.locator("otherproto:0:0:0:2"), 113, wire.now)
     here.sendto(sk, b"1", "robot", PORT)
     there.sendto(peer, b"I am back", "otherproto:0:0:0:1", 4000)
     wire.run(0.1)

@@ -60,11 +60,11 @@ def test_if_every_locator_refuses_the_last_one_says_why(node, sent_on):
 def test_one_that_failed_before_is_tried_when_the_others_refuse(node, sent_on):
     """Its time has not come, yet it is better than nothing."""
     for _ in range(3):
-        node.table.locator_failed(node.locator("testproto:2"), errno.ENETDOWN, node.now)
+        node.table.faults.failed(node.locator("testproto:2"), errno.ENETDOWN, node.now)
         node.now += 4
     for name in ("eth1", "mhost0"):
         node.core.devices[name].up = False
-    node.table.locator_failed(node.locator("testproto:2"), errno.ENETDOWN, node.now)
+    node.table.faults.failed(node.locator("testproto:2"), errno.ENETDOWN, node.now)
     node.sendto(node.socket(), b"hello", "robot", 7)
     assert sent_on() == ["eth0"]
 

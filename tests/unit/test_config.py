@@ -118,7 +118,7 @@ REFUSED = [
     ("[tun]\nenable = false\n[l3.testproto]\naddress = '1'", r"l3\.testproto\.device: .*`lo`"),
     (
         "[l3.testproto]\naddress = '1'\ndevice = 'eth9'",
-        r"l3\.testproto\.device: 'eth9' is no configured device; have mhost0 and lo",
+        r"l3\.testproto\.device: 'eth9' is no configured device; have lo, mhost0",
     ),
 ]
 

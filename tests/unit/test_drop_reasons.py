@@ -102,6 +102,13 @@ def mhost(text, dev="eth0"):
     )
 
 
+def claiming(src):
+    """UDP to us from a source that no host may have."""
+    if ":" in src:
+        return frame(lambda s: s.IPv6(src=src, dst=US6) / s.UDP())
+    return frame(lambda s: s.IP(src=src, dst=US4) / s.UDP())
+
+
 def quoting(s, quoted, v6=False):
     """A port unreachable that quotes these octets."""
     if v6:
@@ -151,6 +158,41 @@ CASES = [
     (R.IP_FRAGMENT, "last fragment of IPv4", captured("udp4_fragment")),
     (R.IP_FRAGMENT, "first fragment of IPv4", frame(lambda s: udp4(s, flags="MF"))),
     (R.IP_FRAGMENT, "fragment of IPv6", captured("udp6_fragment")),
+    (
+        R.IP_INVALID_SOURCE,
+        "no address",
+        claiming("0.0.0.0"),
+    ),
+    (
+        R.IP_INVALID_SOURCE,
+        "loopback on the wire",
+        claiming("127.0.0.1"),
+    ),
+    (
+        R.IP_INVALID_SOURCE,
+        "IPv4 multicast",
+        claiming("224.0.0.1"),
+    ),
+    (
+        R.IP_INVALID_SOURCE,
+        "IPv4 broadcast",
+        claiming("255.255.255.255"),
+    ),
+    (
+        R.IP_INVALID_SOURCE,
+        "IPv6 multicast",
+        claiming("ff02::1"),
+    ),
+    (
+        R.IP_INVALID_SOURCE,
+        "IPv6 unspecified",
+        claiming("::"),
+    ),
+    (
+        R.IP_INVALID_SOURCE,
+        "IPv6 loopback",
+        claiming("::1"),
+    ),
     (R.OTHERHOST, "router solicitation", captured("router_solicitation")),
     (R.OTHERHOST, "IPv4 to another", frame(lambda s: ip4(s, "10.77.0.3") / s.UDP())),
     (R.OTHERHOST, "testproto to another", mhost("0001ffff00030002")),

@@ -3,6 +3,7 @@
 import pytest
 
 from mhostd.config import ConfigError, parse_config
+from mhostd.errors import MhostError
 from mhostd.init import bind_hosts
 from mhostd.uapi import SockaddrMhost
 
@@ -91,3 +92,22 @@ def test_one_wrong_name_and_nothing_is_changed(node):
             node.table, with_hosts("cat = ['testproto:9']\ndog = ['nowhere:1']"), instead_of=old
         )
     assert hosts(node) == before
+
+
+def test_a_socket_bound_to_one_kernel_address_is_bound_there_again(kernel_node, kernel):
+    sk = kernel_node.socket("192.0.2.1")
+    port = sk.sport
+    kernel_node.stack.l3_set("host_inet", False)
+    assert kernel.bound == {}
+    assert kernel_node.stack.l3_set("host_inet", True) == []
+    ((place, again),) = kernel.bound[sk, 2]
+    assert (place.address, again) == (bytes.fromhex("c0000201"), port)
+
+
+def test_a_handler_whose_ethertype_is_taken_is_not_half_registered(node):
+    node.stack.l3_unregister("inet")
+    handler = node.stack.handlers["inet"]
+    node.core.dev_add_pack(handler.ptype)
+    with pytest.raises(MhostError, match="EtherType"):
+        node.stack.l3_register(handler)
+    assert node.table.proto_named("inet") is None

@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from mhostd.errors import HostUnresolvedError, MhostError
-from mhostd.mhost_table import FAULTS_MAX
+from mhostd.faults import FAULTS_MAX
 from mhostd.sock import Heard, Locator
 from mhostd.uapi import AF_INET, AF_INET6, AF_MHOST, AF_UNSPEC, SockaddrMhost
 
@@ -64,7 +64,7 @@ def test_an_address_with_padding_is_cut_to_its_family(node):
 
 
 def test_a_locator_that_failed_is_passed_over_until_its_time_has_come(node, translate, robot):
-    node.table.locator_failed(robot[0], errno.ENETDOWN, 10.0)
+    node.table.faults.failed(robot[0], errno.ENETDOWN, 10.0)
     assert [translate(now=now) for now in (10.0, 10.999, 11.0)] == [
         "otherproto",
         "otherproto",
@@ -76,14 +76,14 @@ def test_the_next_one_in_order_is_used_each_time_one_fails(node, translate, robo
     seen = []
     for locator in robot:
         seen.append(translate(now=5.0))
-        node.table.locator_failed(locator, errno.EHOSTUNREACH, 5.0)
+        node.table.faults.failed(locator, errno.EHOSTUNREACH, 5.0)
     assert seen == NAMES
 
 
 def test_each_further_failure_doubles_the_time_up_to_thirty_seconds(node, robot):
     now, pauses = 0.0, []
     for _ in range(8):
-        node.table.locator_failed(robot[0], errno.ENETDOWN, now)
+        node.table.faults.failed(robot[0], errno.ENETDOWN, now)
         retry_s = node.table.faults[robot[0], 0].retry_s
         pauses.append(retry_s - now)
         now = retry_s
@@ -92,26 +92,26 @@ def test_each_further_failure_doubles_the_time_up_to_thirty_seconds(node, robot)
 
 def test_a_burst_of_errors_counts_once(node, robot):
     for _ in range(100):
-        node.table.locator_failed(robot[0], errno.ENETDOWN, 0.5)
+        node.table.faults.failed(robot[0], errno.ENETDOWN, 0.5)
     assert node.table.faults[robot[0], 0].retry_s == 1.5
 
 
 def test_a_locator_that_is_heard_from_works_again_at_once(node, translate, robot):
-    node.table.locator_failed(robot[0], errno.ENETDOWN, 0.0)
-    node.table.locator_heard(robot[0], 7)
+    node.table.faults.failed(robot[0], errno.ENETDOWN, 0.0)
+    node.table.faults.heard(robot[0], 7)
     assert translate(now=0.1) == "testproto"
-    node.table.locator_failed(robot[0], errno.ENETDOWN, 0.1)
+    node.table.faults.failed(robot[0], errno.ENETDOWN, 0.1)
     assert node.table.faults[robot[0], 0].backoff_s == 1  # from the beginning
 
 
 def test_if_all_failed_the_one_whose_time_comes_first_is_used(node, translate, robot):
     for locator, now in zip(robot, (3.0, 1.0, 2.0, 4.0), strict=True):
-        node.table.locator_failed(locator, errno.ENETDOWN, now)
+        node.table.faults.failed(locator, errno.ENETDOWN, now)
     assert translate(now=1.5) == "otherproto"
 
 
 def test_a_closed_port_is_passed_over_and_the_other_ports_are_not(node, robot):
-    node.table.locator_failed(robot[0], errno.ECONNREFUSED, 0.0, port=7)
+    node.table.faults.failed(robot[0], errno.ECONNREFUSED, 0.0, port=7)
 
     def name(port, now=0.5):
         return node.table.mhost_translate_sa(node.sa("robot", port), now)[0].name
@@ -121,21 +121,21 @@ def test_a_closed_port_is_passed_over_and_the_other_ports_are_not(node, robot):
 
 def test_who_is_heard_from_one_port_has_that_port_and_his_host_forgiven(node, robot):
     for port in (0, 7, 8):
-        node.table.locator_failed(robot[0], errno.EHOSTUNREACH, 0.0, port)
-    node.table.locator_heard(robot[0], 7)
+        node.table.faults.failed(robot[0], errno.EHOSTUNREACH, 0.0, port)
+    node.table.faults.heard(robot[0], 7)
     assert list(node.table.faults) == [(robot[0], 8)]
 
 
 def test_faults_are_bounded_and_the_oldest_is_forgotten(node, robot):
     for port in range(FAULTS_MAX + 1):
-        node.table.locator_failed(robot[0], errno.ECONNREFUSED, 0.0, port)
+        node.table.faults.failed(robot[0], errno.ECONNREFUSED, 0.0, port)
     assert len(node.table.faults) == FAULTS_MAX
     assert (robot[0], 0) not in node.table.faults
 
 
 def test_what_has_just_refused_comes_last_whatever_its_time(node, robot):
     for locator in robot[1:]:
-        node.table.locator_failed(locator, errno.ENETDOWN, 5.0)
+        node.table.faults.failed(locator, errno.ENETDOWN, 5.0)
     proto, _sa = node.table.mhost_translate_sa(node.sa("robot", 7), 5.0, tried={robot[0]})
     assert proto.name == "otherproto"
 
@@ -156,7 +156,7 @@ def test_an_answer_goes_back_the_way_the_question_came(node, translate, robot):
 
 def test_an_answer_takes_another_way_where_that_one_gave_an_error(node, translate, robot):
     heard = Heard(robot[2], node.table.proto_number("inet"))
-    node.table.locator_failed(robot[2], errno.EHOSTUNREACH, 0.0)
+    node.table.faults.failed(robot[2], errno.EHOSTUNREACH, 0.0)
     assert translate(now=0.5, heard=heard) == "testproto"
 
 
@@ -173,7 +173,7 @@ def test_an_answer_to_an_address_goes_over_the_l3_that_it_came_over(kernel_node)
 
 
 def test_translation_changes_nothing(node, robot):
-    node.table.locator_failed(robot[0], errno.ENETDOWN, 0.0)
+    node.table.faults.failed(robot[0], errno.ENETDOWN, 0.0)
     faults, hosts = copy.deepcopy(node.table.faults), copy.deepcopy(node.table.hosts)
     for now in (0.0, 0.5, 100.0):
         node.table.mhost_translate_sa(node.sa("robot", 7), now)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
-import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from mhost.channel import Channel, OtherDaemonError, channel
+from mhost.channel import Channel, OtherDaemonError
+from mhost.daemon import channel
 from mhost.names import Address, names_of
+from mhost.receive import ReceiveQueue
 from mhostd.uapi import (
     ADDRESS_MAX,
     AF_MHOST,
@@ -40,7 +39,6 @@ from mhostd.uapi import (
     SockError,
     pack_data,
     pack_record,
-    record_size,
 )
 from mhostd.uapi import Socket as SocketRequest
 
@@ -84,12 +82,8 @@ class Socket:
         self._names = names_of(self._channel)
         self._create = lambda seq: SocketRequest(seq, family, type_, proto)
         self._timeout_s: float | None = None if blocking else 0.0
-        self._lock = threading.Lock()
-        self._queue: deque[Record] = deque()
-        self._consumed = 0
         self._rcvbuf = RCVBUF_DEFAULT
-        self._error = 0
-        self._shut_read = self._shut_write = False
+        self._shut_write = False
         self._pktinfo = False
         self._known: dict[SockaddrMhost, None] = {}
         self._failed: dict[SockaddrMhost, tuple[int, str]] = {}
@@ -98,13 +92,12 @@ class Socket:
         self._port = 0
         self._peer: Address | None = None
         self._number = int(self._channel.request(self._create))
-        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._ready = False
+        self._arrived = ReceiveQueue()
         self._closed = False
         self._channel.join(self._number, self)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"fd={self._eventfd}, port={self._port}"
+        state = "closed" if self._closed else f"fd={self.fileno()}, port={self._port}"
         return f"<mhost.Socket {state}, peer={self._peer}>"
 
     def __enter__(self) -> Self:
@@ -124,7 +117,7 @@ class Socket:
 
     def fileno(self) -> int:
         """A descriptor that is readable when recvfrom() would return; -1 once closed."""
-        return -1 if self._closed else self._eventfd
+        return self._arrived.fileno()
 
     def close(self) -> None:
         """Close it; its port is free when this returns."""
@@ -141,8 +134,7 @@ class Socket:
     def _end(self) -> None:
         self._closed = True
         self._channel.leave(self._number)
-        os.close(self._eventfd)
-        self._queue.clear()
+        self._arrived.close()
 
     # --- modes
 
@@ -210,10 +202,9 @@ class Socket:
         """Stop receiving (blocked calls return b""), sending (EPIPE), or both."""
         if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise OSError(errno.EINVAL, f"shutdown: {how} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
-        with self._lock:
-            self._shut_read |= how in (socket.SHUT_RD, socket.SHUT_RDWR)
-            self._shut_write |= how in (socket.SHUT_WR, socket.SHUT_RDWR)
-            self._settle()
+        if how in (socket.SHUT_RD, socket.SHUT_RDWR):
+            self._arrived.shutdown()
+        self._shut_write |= how in (socket.SHUT_WR, socket.SHUT_RDWR)
         self._ask(lambda seq: Shutdown(seq, self._number, how))
 
     # --- options
@@ -232,9 +223,7 @@ class Socket:
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """Return an option: an int, or with buflen 4 its octets."""
         if (level, optname) == (socket.SOL_SOCKET, socket.SO_ERROR):
-            with self._lock:
-                value, self._error = self._error, 0
-                self._settle()
+            value = self._arrived.pending_error()
         elif (level, optname) == (SOL_MHOST, MHOST_RECVPKTINFO):
             value = int(self._pktinfo)
         else:
@@ -397,72 +386,31 @@ class Socket:
         deadline = self._deadline(flags)
         while True:
             self._check_open()
-            with self._lock:
-                if self._error:
-                    err, self._error = self._error, 0
-                    self._settle()
-                    raise OSError(err, os.strerror(err))
-                record = self._take(peek=bool(flags & socket.MSG_PEEK))
+            record = self._arrived.take(peek=bool(flags & socket.MSG_PEEK))
             if record is not None:
-                self._credit()
+                octets = self._arrived.credit(self._rcvbuf)
+                if octets and not self._channel.notify(Consumed(self._number, octets)):
+                    self._arrived.uncredited(octets)
                 return record
-            if self._shut_read:
+            if self._arrived.shut:
                 return None
-            if deadline is not None and time.monotonic() >= deadline:
+            if not self._arrived.wait(deadline):
                 if self._timeout_s and not flags & socket.MSG_DONTWAIT:
                     raise TimeoutError("timed out")
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            poll = select.poll()
-            poll.register(self._eventfd, select.POLLIN)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            poll.poll(None if left is None else left * 1000)
-
-    def _take(self, *, peek: bool) -> Record | None:
-        if not self._queue:
-            return None
-        if peek:
-            return self._queue[0]
-        record = self._queue.popleft()
-        self._consumed += record_size(len(record.payload))
-        if not self._queue:
-            self._settle()
-        return record
-
-    def _credit(self) -> None:
-        """Tell the daemon what was consumed, a quarter of the buffer at a time."""
-        if self._consumed * 4 >= self._rcvbuf:
-            with self._lock:
-                octets, self._consumed = self._consumed, 0
-            if octets and not self._channel.notify(Consumed(self._number, octets)):
-                with self._lock:
-                    self._consumed += octets  # with the next datagram
-
-    def _settle(self) -> None:
-        """With the lock: make the eventfd say whether recvfrom() would return."""
-        ready = bool(self._queue) or bool(self._error) or self._shut_read
-        if ready != self._ready and not self._closed:
-            self._ready = ready
-            if ready:
-                os.eventfd_write(self._eventfd, 1)
-            else:
-                os.eventfd_read(self._eventfd)
 
     # --- called by the channel
 
     def deliver(self, records: list[Record]) -> None:
         """Datagrams have come."""
-        with self._lock:
-            self._queue.extend(records)
-            self._settle()
+        self._arrived.deliver(records)
 
     def fail(self, event: SockError) -> None:
         """A datagram that was sent earlier has failed."""
         key = _key(event.sa)
         if self._peer is not None and not (event.local and key in self._known):
             self._known.pop(_NOWHERE, None)
-            with self._lock:
-                self._error = event.errno
-                self._settle()
+            self._arrived.fail(event.errno)
             return
         self._known.pop(key, None)
         if event.local:
@@ -471,6 +419,7 @@ class Socket:
     def restore(self) -> None:
         """The daemon is another one: create, set, bind and connect again."""
         self._known.clear()
+        self._arrived.forget_handles()
         try:
             self._number = int(self._channel.request(self._create))
             self._channel.join(self._number, self)
@@ -481,9 +430,7 @@ class Socket:
             if self._peer:
                 self._name(self._peer, "connect", Connect)
         except OSError as err:
-            with self._lock:
-                self._error = err.errno or errno.EIO
-                self._settle()
+            self._arrived.fail(err.errno or errno.EIO)
 
     # --- small things
 
@@ -511,9 +458,7 @@ class Socket:
         return self._names.parse(address, call)
 
     def _raise_pending(self) -> None:
-        with self._lock:
-            err, self._error = self._error, 0
-            self._settle()
+        err = self._arrived.pending_error()
         if err:
             raise OSError(err, os.strerror(err))
 

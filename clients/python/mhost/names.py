@@ -8,7 +8,8 @@ import socket
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mhost.channel import Channel, channel
+from mhost.channel import Channel
+from mhost.daemon import channel
 from mhostd.uapi import (
     AF_INET,
     AF_INET6,

@@ -135,7 +135,7 @@ def test_a_name_is_resolved_in_the_order_in_which_a_send_would_try(desk):
 
     assert order() == ["testproto:2", "otherproto:0:0:0:2", "10.77.0.2", "fd77::2"]
     robot = desk.node.table.hosts["robot"].bound
-    desk.node.table.locator_failed(robot[0], errno.ENETDOWN, desk.node.now)
+    desk.node.table.faults.failed(robot[0], errno.ENETDOWN, desk.node.now)
     assert order() == ["otherproto:0:0:0:2", "10.77.0.2", "fd77::2", "testproto:2"]
 
 

@@ -66,7 +66,7 @@ def test_a_wildcard_is_shown_as_a_star(desk, show):
 
 def test_hosts_are_shown_with_what_is_passed_over_and_for_how_long(desk, show):
     node = desk.node
-    node.table.locator_failed(node.locator("testproto:2"), errno.ENETDOWN, node.now - 0.25)
+    node.table.faults.failed(node.locator("testproto:2"), errno.ENETDOWN, node.now - 0.25)
     node.core.devices["eth1"].up = False
     node.table.mhost_hold("cat")
     robot, cat = show("hosts")

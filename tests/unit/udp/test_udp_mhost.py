@@ -103,7 +103,7 @@ def test_what_comes_from_a_known_host_has_its_handle(node, make_node):
 
 def test_what_comes_from_a_locator_makes_it_good_again(node, make_node):
     robot = node.locator("10.77.0.2")
-    node.table.locator_failed(robot, errno.EHOSTUNREACH, 0.0)
+    node.table.faults.failed(robot, errno.EHOSTUNREACH, 0.0)
     there = make_node(2)
     there.sendto(there.socket("*", 5101), b"hello", "10.77.0.1", 4000)
     node.socket("*", 4000)

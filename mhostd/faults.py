@@ -1,0 +1,59 @@
+"""Locators that gave an error, and until when each is passed over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mhostd.sock import Locator
+
+RETRY_MIN_S = 1.0  # a locator that gave an error is passed over that long,
+RETRY_MAX_S = 30.0  # twice as long after each further error, up to this
+FAULTS_MAX = 4_096  # remembered, the oldest is forgotten first
+
+
+@dataclass(slots=True)
+class Fault:
+    """What went wrong last with a locator.
+
+    Attributes:
+        errno: what it gave.
+        retry_s: when it is tried again, seconds of a monotonic clock.
+        backoff_s: how long it is passed over.
+    """
+
+    errno: int
+    retry_s: float
+    backoff_s: float
+
+
+class Faults(dict[tuple[Locator, int], Fault]):
+    """By locator and port; port 0 is every port of it."""
+
+    def failed(self, locator: Locator, err: int, now: float, port: int = 0) -> None:
+        """Pass a locator over for a while: 1 s, doubled up to 30 s while it fails.
+
+        Args:
+            locator: what gave the error.
+            err: errno.
+            now: seconds of a monotonic clock.
+            port: the only one that it is about; 0 for all.
+        """
+        fault = self.get((locator, port))
+        if fault is None or now >= fault.retry_s + RETRY_MAX_S:
+            if len(self) >= FAULTS_MAX:
+                del self[next(iter(self))]
+            self[locator, port] = Fault(err, now + RETRY_MIN_S, RETRY_MIN_S)
+        elif now >= fault.retry_s:  # not once more for every datagram of one burst
+            fault.backoff_s = min(2 * fault.backoff_s, RETRY_MAX_S)
+            fault.errno, fault.retry_s = err, now + fault.backoff_s
+
+    def heard(self, locator: Locator, port: int) -> None:
+        """A datagram came from there, so it works again."""
+        if self:
+            self.pop((locator, 0), None)
+            self.pop((locator, port), None)
+
+    def not_before(self, locator: Locator, port: int, now: float) -> float:
+        """When to use a locator for a port again; 0 if it is not passed over."""
+        faults = (self.get((locator, 0)), self.get((locator, port)))
+        return max((f.retry_s for f in faults if f and now < f.retry_s), default=0.0)
