@@ -27,9 +27,11 @@ bench: setup
 asan: setup  # the C extension under AddressSanitizer and UBSan
 	@echo "native: AddressSanitizer and UBSan"
 	@rm -rf $(ASAN)
-	@$(INSTALL) --target $(ASAN) -Csetup-args=-Db_lundef=false \
-		-Csetup-args=-Db_sanitize=address,undefined .
-	PYTHONPATH=$(ASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" meson setup $(ASAN)/build -Db_sanitize=address,undefined \
+		-Db_lundef=false -Dbuildtype=debug -Dpython.purelibdir=$(CURDIR)/$(ASAN)/lib \
+		-Dpython.platlibdir=$(CURDIR)/$(ASAN)/lib >/dev/null
+	@PATH="$(CURDIR)/$(BIN):$$PATH" meson install --quiet -C $(ASAN)/build
+	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/props/test_native.py
 
