@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping ca-certificates
+APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping netbase ca-certificates
 SOURCES := pyproject.toml meson.build \
 	$(shell find mhostd clients/python -name '*.py' -o -name '*.pyi' -o -name '*.[ch]')
 INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check \
