@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping netbase ca-certificates
 SOURCES := pyproject.toml meson.build \
-	$(shell find mhostd clients/python -name '*.py' -o -name '*.pyi' -o -name '*.[ch]')
+	$(shell find mhostd clients/python -name __pycache__ -prune -o -print)
 INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check \
 	--no-build-isolation --no-deps
 ASAN := build/asan

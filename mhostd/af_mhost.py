@@ -173,7 +173,7 @@ class AfMhost:
         return [*kernel, Place("", family, b"")]
 
     def _host_places(self, handle: int) -> list[Place]:
-        host = self._table.mhost_host(handle)
+        host = self._table.mhost_known_host(handle)
         places = [p for locator in host.locators if (p := self._local_place(locator))]
         if not places:
             raise MhostError(

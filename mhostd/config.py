@@ -10,6 +10,7 @@ import msgspec
 
 from mhostd.uapi import DEFAULT_ADMIN_SOCKET, DEFAULT_SOCKET
 
+SUN_PATH_MAX = 107  # octets of path, unix(7)
 IFNAMSIZ = 16  # octets, linux/if.h, the terminating zero included
 
 
@@ -116,14 +117,18 @@ class TunAddress(NamedTuple):
     prefixes: tuple[tuple[bytes, int], ...]
 
 
-def parse_config(text: str) -> Config:
-    """Read and check a configuration.
+def parse_config(text: str | bytes) -> Config:
+    """Read and check a configuration in UTF-8.
 
     Raises:
         ConfigError: with the path of the key and the reason, or line and column.
     """
     try:
+        if isinstance(text, bytes):
+            text = text.decode()
         config = msgspec.toml.decode(text, type=Config)
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"octet {err.start} is not UTF-8") from None
     except msgspec.ValidationError as err:
         raise ConfigError(_path_first(str(err))) from None
     except msgspec.DecodeError as err:
@@ -151,8 +156,8 @@ def tun_address(inet: TunInet, version: int) -> TunAddress:
         network = _network(f"{where}.prefixes[{i}]", prefix, version)
         if network.prefixlen == 0:
             raise ConfigError(
-                f"{where}.prefixes[{i}]: {network} is the host kernel's; name shorter "
-                "prefixes, as two halves of it"
+                f"{where}.prefixes[{i}]: {network} is the host kernel's; name longer "
+                "prefixes, such as its two halves"
             )
         if network not in networks:
             networks.append(network)
@@ -170,6 +175,11 @@ def _check(config: Config) -> None:
         value = getattr(config.ipc, key)
         if not value.startswith("ipc:///"):
             raise ConfigError(f"ipc.{key}: {value!r} is no `ipc:///path`")
+        length = len(value.removeprefix("ipc://").encode())
+        if length > SUN_PATH_MAX:
+            raise ConfigError(f"ipc.{key}: path of {length} octets exceeds {SUN_PATH_MAX}")
+    if config.ipc.socket == config.ipc.admin_socket:
+        raise ConfigError("ipc.admin_socket: it is ipc.socket too; name another path")
     devices = {"lo"}
     if config.tun:
         if config.tun.name in devices:

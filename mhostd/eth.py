@@ -50,13 +50,17 @@ class EthDevice(NetDevice):
             ) from err
         try:
             self._sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            self._sock.bind((name, ETH_P_MHOST))
-            self.mtu = self._mtu()
+            self.rebind()
         except OSError as err:
             self._sock.close()
             number = err.errno or errno.EIO
             text = f"device {name}: {os.strerror(number)}; `ip link` lists the interfaces"
             raise MhostError(number, text) from None
+
+    def rebind(self) -> None:
+        """Listen on the interface that has this name now; OSError if there is none."""
+        self._sock.bind((self.name, ETH_P_MHOST))
+        self.mtu = self._mtu()
 
     def _mtu(self) -> int:
         request = struct.pack("16s16x", self.name.encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable
@@ -35,6 +36,8 @@ class HostUdp:
 
     def __init__(self, core: NetCore, watch: Watch) -> None:
         self._core = core
+        self._sockets_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._open_sockets = 0
         self._watch = watch
         self._socks: dict[tuple[Sock, int], list[socket.socket]] = {}
         self._buffer = bytearray(65536)
@@ -49,13 +52,24 @@ class HostUdp:
             return False
         return True
 
+    @staticmethod
+    def ifindex(name: str) -> int:
+        """Return the index of an interface, 0 if there is none of that name."""
+        try:
+            return socket.if_nametoindex(name)
+        except (OSError, ValueError):
+            return 0
+
     def local(self, family: int, address: bytes, scope_id: int) -> bool:
         """Whether the kernel has this address."""
-        with socket.socket(family, socket.SOCK_DGRAM) as s:
-            try:
-                s.bind(_sockaddr(SockaddrMhost(family, 0, address, 0, scope_id)))
-            except OSError:
-                return False
+        to = _sockaddr(SockaddrMhost(family, 0, address, 0, scope_id))
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as s:
+                s.bind(to)
+        except OSError as err:
+            if err.errno in (errno.EMFILE, errno.ENFILE):
+                raise _error("bind", to[0], err) from None
+            return False
         return True
 
     def bind(self, sk: Sock, place: Place, port: int) -> int:
@@ -69,6 +83,12 @@ class HostUdp:
         """
         address = place.address or bytes(4 if place.family == socket.AF_INET else 16)
         to = _sockaddr(SockaddrMhost(place.family, port, address, 0, place.scope_id))
+        if self._open_sockets >= self._sockets_max:  # the door needs descriptors too
+            raise MhostError(
+                errno.EMFILE,
+                f"bind: {self._sockets_max} kernel sockets are open, the most there may be; "
+                "raise LimitNOFILE of the daemon, or bind to mhostd's own addresses",
+            )
         try:
             s = self._open(place.family)
         except OSError as err:
@@ -78,6 +98,7 @@ class HostUdp:
         except OSError as err:
             s.close()
             raise _error("bind", f"{place.l3} {to[0]} port {port}", err) from None
+        self._open_sockets += 1
         self._socks.setdefault((sk, place.family), []).append(s)
         self._watch(s.fileno(), lambda: self._on_readable(sk, s))
         return int(s.getsockname()[1])
@@ -97,6 +118,7 @@ class HostUdp:
         for s in self._socks.pop((sk, family), ()):
             self._watch(s.fileno(), None)
             s.close()
+            self._open_sockets -= 1
 
     def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost) -> None:
         """Send one datagram from the kernel socket of that family.
@@ -115,12 +137,12 @@ class HostUdp:
         except OSError as err:
             # With IP_RECVERR a pending error of an earlier datagram is raised here
             # instead of sending; take it off the queue and send.
+            if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
+                self._core.kfree_skb(DropReason.FULL_RING)
+                return
             if not self._error_queue(sk, socks[0]):
                 raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
-            try:
-                socks[0].sendto(payload, to)
-            except OSError as again:
-                raise _error("sendto", f"{to[0]} port {to[1]}", again) from None
+            self.sendmsg(sk, payload, sa)
 
     def _on_readable(self, sk: Sock, s: socket.socket) -> None:
         for _ in range(RX_BATCH):

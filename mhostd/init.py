@@ -24,7 +24,7 @@ from mhostd.l3.inet import AfInet
 from mhostd.l3.inet6 import AfInet6
 from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
 from mhostd.lo import Loopback
-from mhostd.mhost_table import MhostTable
+from mhostd.mhost_table import MhostTable, host_key
 from mhostd.sock import Locator, Sock
 from mhostd.structs import MhostProto, PacketType
 from mhostd.uapi import AF_INET, AF_INET6
@@ -123,7 +123,7 @@ def mhost_init(
     Raises:
         ConfigError: a plug-in or a host is not what the configuration says.
     """
-    table = MhostTable()
+    table = MhostTable(host_udp.ifindex if host_udp else lambda _name: 0)
     udp = UdpMhost(UdpTable(rng or Random()), table)
     lo = Loopback(core)
     l3 = L3Wrapper(core, table, lo, udp.udpmhost_prot)
@@ -167,7 +167,7 @@ def mhost_init(
             where = f"ethernet[{i}].neighbours.{text}"
             family, address, _scope = _checked(where, table.mhost_pton, text)
             ethernet[i].neighbours[family, address] = bytes.fromhex(mac.replace(":", ""))
-    bind_hosts(table, config)
+    bind_hosts(table, read_hosts(table, config), {})
     return stack
 
 
@@ -187,32 +187,15 @@ def check_config(config: Config) -> Stack:
     )
 
 
-def bind_hosts(table: MhostTable, config: Config, instead_of: Config | None = None) -> None:
-    """Bind the names of a configuration; all of them are read before one is changed.
+Bindings = dict[str, list[Locator]]
 
-    Args:
-        table: where its L3 handlers are registered.
-        config: the new configuration.
-        instead_of: the one whose names are bound now; what `mhostctl hosts add` gave
-            them stays, behind what the new one gives.
+
+def read_hosts(table: MhostTable, config: Config) -> Bindings:
+    """Read the names of a configuration; nothing is bound yet.
 
     Raises:
         ConfigError: with the key that is wrong.
     """
-    wanted = _read_hosts(table, config)
-    for name, locators in (_read_hosts(table, instead_of) if instead_of else {}).items():
-        host = table.hosts.get(name.lower())
-        theirs = [locator for locator in locators if host and locator in host.bound]
-        if host is not None and theirs:
-            added = [locator for locator in host.bound if locator not in theirs]
-            table.remove_sockaddr_id(name)
-            if added:
-                wanted[name] = [*wanted.get(name, []), *added]
-    for name, locators in wanted.items():
-        table.insert_sockaddr_id(name, locators)
-
-
-def _read_hosts(table: MhostTable, config: Config) -> dict[str, list[Locator]]:
     read = {}
     for name, texts in config.hosts.items():
         table.mhost_put(_checked(f"hosts.{name}", table.mhost_hold, name).handle)
@@ -224,6 +207,25 @@ def _read_hosts(table: MhostTable, config: Config) -> dict[str, list[Locator]]:
             if not locator.address:
                 raise ConfigError(f"hosts.{name}[{i}]: `*` is no locator")
     return read
+
+
+def bind_hosts(table: MhostTable, wanted: Bindings, instead_of: Bindings) -> None:
+    """Bind names to locators instead of those that the last configuration gave.
+
+    What `mhostctl hosts add` gave a name stays, behind what the configuration gives.
+    """
+    wanted = dict(wanted)
+    for name, locators in instead_of.items():
+        host = table.hosts.get(host_key(name))
+        bound = host.bound if host else []
+        theirs = [locator for locator in locators if locator in bound]
+        added = [locator for locator in bound if locator not in theirs]
+        if theirs:
+            table.remove_sockaddr_id(name)
+            if added:
+                wanted[name] = [*wanted.get(name, []), *added]
+    for name, locators in wanted.items():
+        table.insert_sockaddr_id(name, locators)
 
 
 def _checked(where: str, read: Callable[[str], _T], text: str) -> _T:

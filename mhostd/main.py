@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -24,13 +25,13 @@ from mhostd.dev import NetCore
 from mhostd.errors import MhostError
 from mhostd.eth import EthDevice
 from mhostd.host_udp import HostUdp
-from mhostd.init import bind_hosts, check_config, mhost_init
+from mhostd.init import bind_hosts, check_config, mhost_init, read_hosts
 from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
 from mhostd.ipc.door import Door
 from mhostd.ipc.show import Show
 from mhostd.lock import DeviceLock, SocketLock
-from mhostd.netlink import LinkMonitor, route_warnings
+from mhostd.netlink import Link, LinkMonitor, route_warnings
 from mhostd.poller import Poller
 from mhostd.resolver import Resolver
 from mhostd.tun import TunDevice
@@ -63,14 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mhostd: {args.config or DEFAULT_CONFIG}: {err}", file=sys.stderr)
         return 2
     log.setLevel(config.log.level.upper())
+    signal.signal(signal.SIGTERM, lambda *_args: sys.exit(0))  # until serve() has its own
     try:
         with contextlib.ExitStack() as cleanup:
             daemon = Daemon(config, args.config, cleanup)
             uvloop.run(daemon.serve())
+    except KeyboardInterrupt:
+        return 130
     except MhostError as err:
         print(f"mhostd: {err.strerror}", file=sys.stderr)
         return 1
-    except (ConfigError, OSError) as err:  # zmq.ZMQError too, which is an OSError
+    except (ConfigError, OSError, zmq.ZMQError) as err:
         print(f"mhostd: {err}", file=sys.stderr)
         return 1
     return 0
@@ -80,7 +84,7 @@ def read_config(path: Path | None) -> Config:
     """Read the file; the defaults where none is named and the usual one is missing."""
     if path is None and not Path(DEFAULT_CONFIG).exists():
         return parse_config("")
-    return parse_config((path or Path(DEFAULT_CONFIG)).read_text())
+    return parse_config((path or Path(DEFAULT_CONFIG)).read_bytes())
 
 
 class Daemon:
@@ -100,10 +104,12 @@ class Daemon:
         self._core = core = NetCore()
         self._poller = poller = Poller()
         cleanup.callback(poller.close)
+        self._stop = asyncio.Event()
+        self._failed = ""
         tun = None
         if config.tun is not None:
             cleanup.callback(DeviceLock(config.tun.name).close)
-            tun = TunDevice(core, config.tun.name, config.tun.mtu)
+            tun = TunDevice(core, config.tun.name, config.tun.mtu, self._tun_deleted)
             cleanup.callback(tun.close)
             tun.configure(config.tun)
             poller.watch(tun.fileno(), tun.on_readable)
@@ -114,17 +120,19 @@ class Daemon:
             cleanup.callback(eth.close)
             poller.watch(eth.fileno(), eth.on_readable)
             ethernet.append(eth)
+        self._ethernet = {eth.name: eth for eth in ethernet}
+        self._ifindex: dict[str, int] = {}
         host_udp = HostUdp(core, poller.watch)
 
         self._stack = stack = mhost_init(
             config, core, tun=tun, ethernet=tuple(ethernet), host_udp=host_udp
         )
 
+        self._hosts = read_hosts(stack.table, config)
         links = LinkMonitor(self._link_event)
         cleanup.callback(links.close)
         poller.watch(links.fileno(), links.on_readable)
         self._resolver = Resolver(stack.table, config.resolver, poller.soon)
-        cleanup.callback(self._resolver.close)
         show = Show(
             core, stack.table, stack.af_mhost.socks, time.monotonic, self._warnings, poller.soon
         )
@@ -138,7 +146,7 @@ class Daemon:
             config.ipc.admin_socket,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        cleanup.callback(context.term)
+        cleanup.callback(context.destroy, 0)
         ipc = config.ipc
         app = Door(context, ipc.socket, calls.ops, poller.soon, group=ipc.group)
         cleanup.callback(app.close)
@@ -155,9 +163,8 @@ class Daemon:
     async def serve(self) -> None:
         """Serve until a signal says stop."""
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._poller.arm = lambda: loop.call_soon(self._poller.wake)
         self._poller.arm()
@@ -165,11 +172,13 @@ class Daemon:
         log.info("%s", "; ".join(self._summary()))
         sd_notify("READY=1")
         try:
-            await stop.wait()
+            await self._stop.wait()
         finally:
             sd_notify("STOPPING=1")
             log.info("stopping")
             loop.remove_reader(self._poller.fileno())
+        if self._failed:
+            raise MhostError(errno.ENODEV, self._failed)
 
     def _flush(self) -> None:
         """The end of a wake: devices first, as `lo` may bring something for the sockets."""
@@ -185,21 +194,35 @@ class Daemon:
         self._retrying = False
         self._poller.wake()
 
-    def _link_event(self, name: str, up: bool) -> None:
-        dev = self._core.devices.get(name)
-        if dev is not None and name != "lo" and dev.up != up:
-            dev.up = up
-            log.info("device %s is %s", name, "up" if up else "down")
+    def _link_event(self, link: Link) -> None:
+        dev = self._core.devices.get(link.name)
+        if dev is None or dev.kind == "loopback":
+            return
+        before = self._ifindex.setdefault(link.name, link.ifindex)
+        if link.ifindex != before and link.name in self._ethernet:
+            self._ifindex[link.name] = link.ifindex
+            self._ethernet[link.name].rebind()
+            log.info("device %s is another one now; listening on it", link.name)
+        if dev.up != link.up:
+            dev.up = link.up
+            log.info("device %s is %s", link.name, "up" if link.up else "down")
+
+    def _tun_deleted(self) -> None:
+        """Nothing brings it back but another start; sockets live on over that."""
+        assert self._config.tun is not None
+        self._failed = f"device {self._config.tun.name} was deleted; start mhostd again"
+        self._stop.set()
 
     def _reload(self) -> None:
         """SIGHUP: check the whole file first, then take over names and log level."""
         try:
             new = read_config(self._path)
-            check_config(new)
-            bind_hosts(self._stack.table, new, instead_of=self._config)
+            hosts = read_hosts(check_config(new).table, new)
         except (ConfigError, OSError) as err:
             log.error("reload: %s; nothing was changed", err)
             return
+        bind_hosts(self._stack.table, hosts, self._hosts)
+        self._hosts = hosts
         log.setLevel(new.log.level.upper())
         rest = [
             key

@@ -52,7 +52,9 @@ class Host:
 class MhostTable:
     """Registered protocols and known hosts."""
 
-    def __init__(self) -> None:
+    def __init__(self, ifindex: Callable[[str], int] = lambda _name: 0) -> None:
+        """Begin empty; `ifindex` gives the index of an interface, or 0."""
+        self._ifindex = ifindex
         self.protos: dict[int, MhostProto] = {}  # by number
         self.hosts: dict[str, Host] = {}
         self.faults = Faults()
@@ -166,7 +168,7 @@ class MhostTable:
         Raises:
             MhostError: ENOENT if the name is not bound, or not to one of them.
         """
-        host = self.hosts.get(name.lower())
+        host = self.hosts.get(host_key(name))
         if host is None or not host.bound:
             raise MhostError(
                 errno.ENOENT, f"host {name} is not bound; `mhostctl hosts` lists those that are"
@@ -208,13 +210,24 @@ class MhostTable:
                 f"handle {handle} names no host; look the name up again",
             ) from None
 
+    def mhost_known_host(self, handle: int) -> Host:
+        """Return the host of a handle whose locators are known, be there none.
+
+        Raises:
+            HostUnresolvedError: nobody bound it, and the resolver was not asked yet.
+        """
+        host = self.mhost_host(handle)
+        if not host.bound and host.resolved is None:
+            raise HostUnresolvedError(*_unreachable(host.name), host.name)
+        return host
+
     def mhost_owner(self, locator: Locator) -> Host | None:
         """Return the bound host that has a locator: translation the other way."""
         owners = self._owners.get(locator)
         return owners[0] if owners else None
 
     def _host(self, name: str) -> Host:
-        key = name.lower()
+        key = host_key(name)
         host = self.hosts.get(key)
         if host is None:
             if len(name) > HOST_NAME_MAX or not _NAME.fullmatch(name):
@@ -271,9 +284,7 @@ class MhostTable:
                     "socket is not bound; bind to '*' to send over every L3",
                 )
             return proto, locator
-        host = self.mhost_host(sa.id_no)
-        if not host.bound and host.resolved is None:
-            raise HostUnresolvedError(*_unreachable(host.name), host.name)
+        host = self.mhost_known_host(sa.id_no)
         routed = [(self._way(loc, heard), loc) for loc in host.locators]
         reachable = [(proto, loc) for proto, loc in routed if proto]
         if not reachable:
@@ -332,14 +343,14 @@ class MhostTable:
     def mhost_pton(self, text: str) -> Locator:
         """Read `proto:address`, or an IPv4 or IPv6 literal.
 
-        A zone (RFC 4007 section 11) is an interface index: "fe80::1%3".
+        A zone (RFC 4007 section 11) is an interface's index or name: "fe80::1%3".
 
         Raises:
             MhostError: EAFNOSUPPORT if no handler has that name, EINVAL if the
                 address is none of its addresses.
         """
         plain, _percent, zone = text.partition("%")
-        scope_id = int(zone) if _ZONE.fullmatch(zone) else 0
+        scope_id = int(zone) if _ZONE.fullmatch(zone) else self._ifindex(zone) if zone else 0
         for proto in self.protos.values():
             if proto.addr_len in (4, 16) and proto.family in (2, AF_INET6):
                 try:
@@ -383,6 +394,11 @@ class MhostTable:
 
     def _known(self) -> str:
         return "registered: " + (", ".join(p.name for p in self.protos.values()) or "none")
+
+
+def host_key(name: str) -> str:
+    """The one spelling of a name: lower case, without the dot of the root."""
+    return name.lower().removesuffix(".")
 
 
 def _prefix(address: bytes, bits: int, addr_len: int) -> int:

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _NLM_F_REQUEST_DUMP = 0x1 | 0x300
@@ -19,8 +20,16 @@ _IFINFOMSG = struct.Struct("=BBHiII")
 _RTATTR = struct.Struct("=HH")
 
 
-def parse_links(data: bytes) -> list[tuple[str, bool]]:
-    """Read RTM_NEWLINK and RTM_DELLINK messages into (interface, has a link)."""
+class Link(NamedTuple):
+    """An interface: its index, its name, and whether it has a link."""
+
+    ifindex: int
+    name: str
+    up: bool
+
+
+def parse_links(data: bytes) -> list[Link]:
+    """Read RTM_NEWLINK and RTM_DELLINK messages."""
     links = []
     at = 0
     while at + _NLMSGHDR.size + _IFINFOMSG.size <= len(data):
@@ -28,10 +37,10 @@ def parse_links(data: bytes) -> list[tuple[str, bool]]:
         if length < _NLMSGHDR.size:
             break
         if kind in (_RTM_NEWLINK, _RTM_DELLINK):
-            *_skip, flags, _change = _IFINFOMSG.unpack_from(data, at + _NLMSGHDR.size)
+            *_skip, index, flags, _change = _IFINFOMSG.unpack_from(data, at + _NLMSGHDR.size)
             up = kind == _RTM_NEWLINK and not _IFF_UP_AND_LOWER_UP & ~flags
             body = data[at + _NLMSGHDR.size + _IFINFOMSG.size : at + length]
-            links.append((_ifname(body), up))
+            links.append(Link(index, _ifname(body), up))
         at += -(-length // 4) * 4
     return links
 
@@ -50,7 +59,7 @@ def _ifname(attributes: bytes) -> str:
 class LinkMonitor:
     """Says of each interface whether it has a link, at start and at each change."""
 
-    def __init__(self, link_event: Callable[[str, bool], None]) -> None:
+    def __init__(self, link_event: Callable[[Link], None]) -> None:
         self._link_event = link_event
         self._sock = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
@@ -79,8 +88,8 @@ class LinkMonitor:
                     raise
                 self._dump()
                 continue
-            for name, up in parse_links(data):
-                self._link_event(name, up)
+            for link in parse_links(data):
+                self._link_event(link)
 
     def close(self) -> None:
         """Stop listening."""

@@ -27,7 +27,7 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
-        self._soon: dict[Callable[[], None], None] = {}
+        self._soon: dict[Callable[[], object], None] = {}
         self.flush: Callable[[], None] = lambda: None
         self.arm: Callable[[], object] = lambda: None
 
@@ -44,7 +44,7 @@ class Poller:
         self._callbacks[fd] = callback
         self._epoll.register(fd, select.EPOLLIN)
 
-    def soon(self, callback: Callable[[], None]) -> None:
+    def soon(self, callback: Callable[[], object]) -> None:
         """Call back once in the next wake, which is asked for."""
         if not self._soon:
             self.arm()
@@ -67,7 +67,7 @@ class Poller:
         self._epoll.close()
 
     @staticmethod
-    def _run(callback: Callable[[], None]) -> None:
+    def _run(callback: Callable[[], object]) -> None:
         """One that fails is logged, and does not keep the others from running."""
         try:
             callback()

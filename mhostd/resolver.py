@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from mhostd.config import Resolver as ResolverConfig
 from mhostd.mhost_table import Host, MhostTable
 from mhostd.sock import Locator
 
-WORKERS = 4
+THREADS_MAX = 64  # a name whose server is silent holds one for half a minute
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,14 @@ class Resolver:
         self,
         table: MhostTable,
         config: ResolverConfig,
-        soon: Callable[[Callable[[], None]], None],
+        soon: Callable[[Callable[[], object]], None],
     ) -> None:
         self._table = table
         self._config = config
         self._soon = soon
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="resolver")
         self._waiting: dict[str, list[Callable[[], None]]] = {}
+        self._queue: deque[str] = deque()
+        self._running = 0
 
     def resolve(self, name: str, done: Callable[[], None]) -> None:
         """Ask for a name; `done` is called in a wake after the answer."""
@@ -42,15 +44,27 @@ class Resolver:
             waiting.append(done)
             return
         self._waiting[name] = [done]
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, _getaddrinfo, name, self._config.system)
-        future.add_done_callback(lambda answer: self._answer(name, answer.result()))
+        self._queue.append(name)
+        self._start()
 
-    def close(self) -> None:
-        """Do not wait for answers that are still out."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def _start(self) -> None:
+        """One thread for each name that is asked now; they do not hold up the end."""
+        loop = asyncio.get_running_loop()
+        while self._queue and self._running < THREADS_MAX:
+            name = self._queue.popleft()
+            self._running += 1
+            threading.Thread(target=self._ask, args=(loop, name), daemon=True).start()
+
+    def _ask(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        locators = _getaddrinfo(name) if self._config.system else []
+        try:
+            loop.call_soon_threadsafe(self._answer, name, locators)
+        except RuntimeError:
+            pass  # the loop has ended meanwhile
 
     def _answer(self, name: str, locators: list[Locator]) -> None:
+        self._running -= 1
+        self._start()
         host = self._table.hosts.get(name)
         if host is not None:
             host.resolved = locators
@@ -70,9 +84,7 @@ class Resolver:
             host.resolved = None  # the next send asks
 
 
-def _getaddrinfo(name: str, system: bool) -> list[Locator]:
-    if not system:
-        return []
+def _getaddrinfo(name: str) -> list[Locator]:
     try:
         answers = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as err:

@@ -14,6 +14,8 @@ import errno
 import ipaddress
 import os
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import pytun
 
@@ -33,8 +35,16 @@ class TunDevice(NetDevice):
 
     kind = "tun"
 
-    def __init__(self, core: NetCore, name: str, mtu: int) -> None:
+    def __init__(
+        self, core: NetCore, name: str, mtu: int, deleted: Callable[[], None] = lambda: None
+    ) -> None:
         """Open the interface; it goes away when it is closed.
+
+        Args:
+            core: where frames go.
+            name: of the interface.
+            mtu: octets of packet.
+            deleted: called when somebody else has deleted it.
 
         Raises:
             MhostError: EBUSY if another process has it, EPERM without CAP_NET_ADMIN,
@@ -42,6 +52,7 @@ class TunDevice(NetDevice):
         """
         super().__init__(name, mtu)
         self._core = core
+        self._deleted = deleted
         try:
             self._tun = pytun.TunTapDevice(name=name, flags=pytun.IFF_TUN)
         except (OSError, pytun.Error) as err:
@@ -56,7 +67,15 @@ class TunDevice(NetDevice):
         """
         import pyroute2
 
-        with pyroute2.IPRoute() as ip:
+        try:
+            self._configure(tun, pyroute2.IPRoute())
+        except pyroute2.NetlinkError as err:
+            number = int(err.code)
+            text = f"device {self.name}: addresses and routes: {os.strerror(number)}"
+            raise MhostError(number, text) from None
+
+    def _configure(self, tun: Tun, route: Any) -> None:
+        with route as ip:
             index = ip.link_lookup(ifname=self.name)[0]
             ip.link("set", index=index, mtu=tun.mtu, state="up")
             for inet, version in ((tun.inet, 4), (tun.inet6, 6)):
@@ -86,8 +105,11 @@ class TunDevice(NetDevice):
                 frame = os.read(fd, size)
             except BlockingIOError:
                 return
-            except OSError as err:  # EIO, ENETDOWN: somebody set the interface down
-                if err.errno in (errno.EIO, errno.ENETDOWN, errno.EBADFD):
+            except OSError as err:
+                if err.errno == errno.EBADFD:  # ip link del
+                    self._deleted()
+                    return
+                if err.errno in (errno.EIO, errno.ENETDOWN):  # ip link set down
                     return
                 raise
             _flags, protocol = _TUN_PI.unpack_from(frame)

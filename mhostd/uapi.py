@@ -344,13 +344,25 @@ class SockError(_Message, frozen=True, tag="sock_error"):
     local: bool
 
 
+class Named(_Message, frozen=True, tag="named"):
+    """What an address is called, before the first record that comes from there.
+
+    Attributes:
+        sa: a known host (family AF_MHOST), or a locator of a plug-in; port 0.
+        text: what Lookup would take for it.
+    """
+
+    sa: SockaddrMhost
+    text: str
+
+
 class Reset(_Message, frozen=True, tag="reset"):
     """This connection has no session: say Hello and create the sockets anew."""
 
     text: str
 
 
-Event = Reply | SockError | Reset
+Event = Reply | SockError | Named | Reset
 
 
 class HelloReply(NamedTuple):
@@ -358,7 +370,8 @@ class HelloReply(NamedTuple):
 
     Attributes:
         version: of the daemon's protocol.
-        instance: another one after each start of the daemon.
+        instance: of this session; handles and socket numbers of another one mean
+            nothing in it.
         l3: (number, name, family) of each registered handler.
         admin_socket: where the verbs that change something are taken.
     """

@@ -173,6 +173,10 @@ class Kernel:
     def supported(_family):
         return True
 
+    @staticmethod
+    def ifindex(name):
+        return {"eth0": 3}.get(name, 0)
+
     def local(self, _family, address, _scope_id):
         return address in self.addresses
 

@@ -30,22 +30,22 @@ RANKS["mhostd"] = -1
 
 # Descriptors, clocks and what opens them; a module that is not here is free to all.
 OUTSIDE = {
-    "socket": {"eth", "host_udp", "netlink", "resolver", "lock", "main"},
+    "socket": {"eth", "host_udp", "ipc.door", "netlink", "resolver", "lock", "main"},
     "select": {"poller"},
     "os": {"tun", "eth", "host_udp", "lock", "ipc.calls", "ipc.door", "ipc.show", "main"},
     "time": {"ipc.show", "main"},
     "asyncio": {"resolver", "ipc.show", "main"},
-    "concurrent": {"resolver"},
     "pathlib": {"lock", "netlink", "ipc.door", "main"},
     "signal": {"main"},
-    "resource": {"main"},
+    "resource": {"host_udp", "ipc.door", "main"},
+    "threading": {"resolver"},
     "fcntl": {"eth", "lock"},
     "zmq": {"ipc.door", "main"},
     "uvloop": {"main"},
     "pytun": {"tun"},
     "pyroute2": {"tun", "netlink"},
     "importlib": {"init"},  # the plug-ins of PLUG_INS, by name
-    **{name: set() for name in ("dpkt", "ctypes", "threading", "subprocess")},
+    **{name: set() for name in ("dpkt", "ctypes", "concurrent", "subprocess")},
 }
 # What is no descriptor and no clock, where `os` is out of bounds otherwise.
 OS_NAMES = {"mhostd.native": {"environ"}, "mhostd.udp.udp_mhost": {"strerror"}}

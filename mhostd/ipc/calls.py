@@ -7,6 +7,7 @@ has one, and hands what has arrived to the applications at the end of a wake.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from typing import Any
 
 from mhostd.af_mhost import AfMhost
 from mhostd.errors import HostUnresolvedError, MhostError
-from mhostd.mhost_table import MhostTable
+from mhostd.mhost_table import MhostTable, host_key
 from mhostd.sock import Client, Datagram, Sock, sock_dequeue, sock_rfree
 from mhostd.structs import Answer, ProtoOps
 from mhostd.uapi import (
+    AF_INET,
+    AF_INET6,
     AF_MHOST,
     RECORD_CONNECTED,
     RECORD_REPLY,
@@ -35,6 +38,7 @@ from mhostd.uapi import (
     Hello,
     HelloReply,
     Lookup,
+    Named,
     Record,
     Reply,
     Request,
@@ -87,6 +91,7 @@ class Calls:
         self._admin = admin
         self._admin_socket = admin_socket
         self._instance = os.urandom(8).hex()
+        self._sessions = itertools.count(1)
         self._ready: dict[Sock, None] = {}
         self._parked: dict[Client, int] = {}
         self.send: Send = lambda _client, _event: True
@@ -144,7 +149,8 @@ class Calls:
             case Hello():
                 protos = self._table.protos.items()
                 l3 = [(number, p.name, p.family) for number, p in protos]
-                return HelloReply(VERSION, self._instance, l3, self._admin_socket)
+                session = f"{self._instance}-{next(self._sessions)}"
+                return HelloReply(VERSION, session, l3, self._admin_socket)
             case Socket(family=family, type=type_, proto=proto):
                 sk = self._af_mhost.mhost_create(
                     client, family, type_, proto, self._sk_data_ready, self._sk_error_report
@@ -187,7 +193,7 @@ class Calls:
                 return call.mhost_getsockopt(sk, level, option)
 
     def _hold(self, client: Client, name: str) -> int:
-        host = self._table.hosts.get(name.lower())
+        host = self._table.hosts.get(host_key(name))
         if host is not None and host.handle in client.handles:
             return host.handle
         if len(client.handles) >= HANDLES_PER_CLIENT_MAX:
@@ -202,11 +208,7 @@ class Calls:
 
     def _locators(self, client: Client, name: str) -> list[SockaddrMhost]:
         """The order of use: what works now first, as the next send would have it."""
-        host = self._table.mhost_host(self._hold(client, name))
-        if not host.bound and host.resolved is None:
-            raise HostUnresolvedError(
-                errno.EHOSTUNREACH, f"host {name} is not known", host.name
-            )
+        host = self._table.mhost_known_host(self._hold(client, name))
         now, faults = self._clock(), self._table.faults
         ordered = sorted(host.locators, key=lambda loc: faults.not_before(loc, 0, now))
         return [SockaddrMhost(loc.family, 0, loc.address, 0, loc.scope_id) for loc in ordered]
@@ -327,6 +329,7 @@ class Calls:
                 break
             octets += len(record)
             taken.append((record, sock_dequeue(sk)))
+            self._tell(sk.client, source)
         if self.send(sk.client, pack_data(sk.number, b"".join(r for r, _ in taken))):
             return True
         for _record, datagram in reversed(taken):
@@ -334,6 +337,21 @@ class Calls:
         sk.rmem_queued += octets
         sk.rmem_sent -= octets
         return False
+
+    def _tell(self, client: Client, source: SockaddrMhost) -> None:
+        """Before a client first hears from a host or a plug-in: what they are called."""
+        family, _port, address, id_no, _scope = source
+        if id_no:
+            named = SockaddrMhost(AF_MHOST, 0, b"", id_no)
+        elif family not in (AF_INET, AF_INET6):
+            named = SockaddrMhost(family, 0, address)
+        else:
+            return
+        if named not in client.told:
+            if len(client.told) >= HANDLES_PER_CLIENT_MAX:
+                client.told.clear()
+            client.told.add(named)
+            self.send(client, Named(named, self._table.mhost_ntop(named)))
 
     def release(self, client: Client) -> None:
         """The client is gone: close all that it had open."""

@@ -15,6 +15,8 @@ import errno
 import grp
 import logging
 import os
+import resource
+import socket
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import zmq
 
+from mhostd.errors import MhostError
 from mhostd.sock import Client
 from mhostd.structs import ProtoOps
 from mhostd.uapi import (
@@ -41,6 +44,7 @@ BACKLOG_MESSAGES = 1024  # to one client that does not read; then it must wait
 
 _DATA = bytes((DATA_MAGIC,))
 _NO_SESSION = Reset("no session on this connection; say hello first")
+_ARE_YOU_THERE = Reply(0)  # nobody waits for it; sending says whether there is a peer
 _MONITOR_EVENT = struct.Struct("=HI")  # zmq_socket_monitor(3), first frame
 
 log = logging.getLogger(__name__)
@@ -54,20 +58,27 @@ class Door:
         context: zmq.Context[zmq.Socket[bytes]],
         address: str,
         ops: ProtoOps,
-        soon: Callable[[Callable[[], None]], None],
+        soon: Callable[[Callable[[], object]], None],
         *,
         group: str = "",
         admin: bool = False,
     ) -> None:
-        """Bind the socket; the caller holds its lock (mhostd/lock.py)."""
+        """Bind the socket; the caller holds its lock (mhostd/lock.py).
+
+        Raises:
+            MhostError: the path cannot be bound, or its group not set.
+        """
         self._ops = ops
         self._soon = soon
         self._admin = admin
         self._address = address
         self._clients: dict[bytes, Client] = {}
         self._routing_ids: dict[Client, bytes] = {}
-        self._by_fd: dict[int, bytes] = {}
+        self._by_fd: dict[int, set[bytes]] = {}
         self._connected: set[int] = set()
+        self._connections_max = max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._refused = 0
+        self._bound = False
         self._sent = False
         self._router = context.socket(zmq.ROUTER)
         self._router.router_mandatory = 1
@@ -79,10 +90,16 @@ class Door:
         mask = os.umask(0o177 if admin else 0o117)
         try:
             self._router.bind(address)
+            self._bound = True
+            if group:
+                _chgrp(address.removeprefix("ipc://"), group)
+        except (OSError, zmq.ZMQError) as err:
+            self.close()
+            number = err.errno or errno.EIO
+            text = f"socket {address}: {os.strerror(number)}; name another path"
+            raise MhostError(number, text) from None
         finally:
             os.umask(mask)
-        if group:
-            _chgrp(address.removeprefix("ipc://"), group)
 
     def filenos(self) -> list[tuple[int, Callable[[], None]]]:
         """Descriptors and what to call when they are readable, for the poller."""
@@ -158,10 +175,14 @@ class Door:
         if not isinstance(fd, int) or fd not in self._connected:
             return None  # it has hung up meanwhile
         _host, uid, _gid, pid = str(frame.get("Peer-Address")).split(":")
-        client = Client(int(pid), int(uid), hello.program, admin=self._admin)
+        client = Client(int(pid), int(uid), hello.program, admin=self._admin, fd=fd)
         self._clients[routing_id] = client
         self._routing_ids[client] = routing_id
-        self._by_fd[fd] = routing_id
+        others = self._by_fd.setdefault(fd, set())
+        if others:  # a descriptor is one connection's: which of these is gone?
+            for other in (routing_id, *others):
+                self._soon(partial(self._send_to, other, _ARE_YOU_THERE))
+        others.add(routing_id)
         log.debug("client %d (%r, uid %d) connected", client.pid, client.program, client.uid)
         return client
 
@@ -175,14 +196,35 @@ class Door:
             event, fd = _MONITOR_EVENT.unpack(head)
             if event == zmq.Event.ACCEPTED:
                 self._connected.add(fd)
+                if len(self._connected) > self._connections_max:
+                    self._refuse(fd)
             else:
                 self._connected.discard(fd)
-                self._gone(self._by_fd.pop(fd, b""))
+                for routing_id in list(self._by_fd.get(fd, ())):
+                    self._gone(routing_id)
+                self._by_fd.pop(fd, None)
+
+    def _refuse(self, fd: int) -> None:
+        """Hang up on a connection: libzmq aborts where accept() has no descriptor left."""
+        if not self._refused:
+            log.warning(
+                "%s: %d connections, the most there may be with this LimitNOFILE; more are "
+                "hung up on", self._address, self._connections_max,
+            )  # fmt: skip
+        self._refused += 1
+        try:
+            with socket.socket(fileno=os.dup(fd)) as s:
+                s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has gone by itself
 
     def _gone(self, routing_id: bytes) -> None:
         client = self._clients.pop(routing_id, None)
         if client is not None:
             del self._routing_ids[client]
+            ids = self._by_fd.get(client.fd)
+            if ids is not None:
+                ids.discard(routing_id)
             self._ops.release(client)
             log.debug("client %d (%r) is gone", client.pid, client.program)
 
@@ -200,13 +242,12 @@ class Door:
         return self._send_to(routing_id, event)
 
     def _send_to(self, routing_id: bytes, event: Event | bytes) -> bool:
-        datagrams = isinstance(event, bytes)
         message = event if isinstance(event, bytes) else encode(event)
         self._sent = True
         try:
             self._router.send_multipart([routing_id, message], zmq.DONTWAIT, copy=False)
         except zmq.Again:
-            if not datagrams:
+            if not isinstance(event, bytes):
                 client = self._clients.get(routing_id)
                 if client is not None:
                     log.warning("client %d does not read its answers", client.pid)
@@ -225,7 +266,8 @@ class Door:
         self._router.disable_monitor()
         self._monitor.close(0)
         self._router.close(0)
-        Path(self._address.removeprefix("ipc://")).unlink(missing_ok=True)
+        if self._bound:
+            Path(self._address.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
 def _chgrp(path: str, group: str) -> None:

@@ -31,7 +31,7 @@ class Show:
         socks: dict[int, Sock],
         clock: Callable[[], float],
         warnings: Callable[[], list[str]],
-        soon: Callable[[Callable[[], None]], None],
+        soon: Callable[[Callable[[], object]], None],
     ) -> None:
         self._core = core
         self._table = table
@@ -116,7 +116,7 @@ class Show:
         return self._table.mhost_ntop(sk.bound or SockaddrMhost(AF_MHOST)) if sk.sport else ""
 
     def hosts(self) -> list[dict[str, Any]]:
-        """One object for each host, its locators in the order of preference."""
+        """One object for each host that has locators, in the order of preference."""
         return [
             {
                 "name": host.name,
@@ -125,6 +125,7 @@ class Show:
                 "locators": [self._locator(loc) for loc in host.locators],
             }
             for host in self._table.hosts.values()
+            if host.locators
         ]
 
     def _locator(self, locator: Locator) -> dict[str, Any]:

@@ -129,3 +129,31 @@ def test_the_host_kernel_itself_goes_and_comes_back_under_live_sockets(pair, bou
     assert mhostctl("l3", "up", "host_inet")[0] == 0
     sender.sendto(b"two", ("127.0.0.1", port))
     assert sock.recv(10) == b"two"
+
+
+def test_json_may_be_asked_for_before_the_verb_as_ip_does():
+    assert json.loads(mhostctl("-j", "status")[1])["version"]
+
+
+def test_a_reader_that_stops_reading_is_no_error(bound, make_socket):
+    for _ in range(300):
+        make_socket()
+    command = f"{BIN / 'mhostctl'} sockets | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True)
+    assert done.stderr == b""
+    assert done.returncode == 0
+
+
+def test_what_applications_call_themselves_does_not_reach_the_terminal(pair):
+    code = r"import sys; sys.argv[0] = '\x1b[31mred\n'; import mhost; mhost.Socket(); input()"
+    argv = [BIN / "python", "-c", code]
+    with subprocess.Popen(argv, env=pair[0].env, stdin=subprocess.PIPE) as app:
+        while "red" not in (out := mhostctl("sockets")[1]):
+            assert app.poll() is None
+        app.kill()
+    assert "\x1b" not in out
+
+
+def test_a_program_without_a_proper_name_can_open_a_socket(pair):
+    code = r"import sys; sys.argv[0] = '/x/\udcff.py'; import mhost; mhost.Socket().close()"
+    assert pair[0].run(str(BIN / "python"), "-c", code).returncode == 0

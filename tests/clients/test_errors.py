@@ -141,3 +141,26 @@ mhost.Socket()
     done = subprocess.run(argv, env=pair[0].env, capture_output=True, text=True)
     assert "PermissionError" in done.stderr
     assert "join the group mhost" in done.stderr
+
+
+def test_what_is_no_buffer_is_a_type_error_as_in_the_stdlib(sender):
+    for data in (5, [1, 2], "text", None):
+        with pytest.raises(TypeError):
+            sender.sendto(data, ("127.0.0.1", 9))
+
+
+def test_sizes_that_cannot_be_lose_no_datagram(bound, sender):
+    sock, port = bound
+    sender.sendto(b"kept", ("127.0.0.1", port))
+    with pytest.raises(ValueError, match="negative buffersize"):
+        sock.recv(-1)
+    with pytest.raises(ValueError, match=r"not in 0\.\.3"):
+        sock.recv_into(bytearray(3), 10)
+    assert sock.recv(10) == b"kept"
+
+
+@pytest.mark.parametrize("zone", ["nope", "99999999999", "0", "²"])
+def test_a_zone_that_is_no_interface_is_refused(sender, zone):
+    with pytest.raises(OSError, match="there is no interface") as err:
+        sender.sendto(b"x", (f"fe80::1%{zone}", 9))
+    assert err.value.errno == errno.ENODEV

@@ -75,7 +75,22 @@ def test_a_name_nobody_bound_is_asked_of_the_system(bound, sender):
     assert source[0] in ("127.0.0.1", "::1")
 
 
-def test_names_know_no_case(bound, sender):
+@pytest.mark.parametrize("name", ["ME", "me.", "Me."])
+def test_names_know_neither_case_nor_the_dot_of_the_root(bound, sender, name):
     sock, port = bound
-    sender.sendto(b"hello", ("ME", port))
+    sender.sendto(b"hello", (name, port))
     assert sock.recvfrom(100)[0] == b"hello"
+
+
+def test_a_name_of_the_system_can_be_bound(make_socket, sender):
+    sock = make_socket()
+    sock.bind(("localhost", 0))
+    sender.sendto(b"hello", ("127.0.0.1", sock.getsockname()[1]))
+    assert sock.recv(10) == b"hello"
+
+
+def test_a_zone_may_be_the_name_of_an_interface(pair):
+    pair[0].mhostctl("hosts", "add", "near", "fe80::1%eth0")
+    (near,) = [host for host in pair[0].show("hosts") if host["name"] == "near"]
+    assert near["locators"][0]["locator"].startswith("fe80::1%")
+    pair[0].mhostctl("hosts", "del", "near")

@@ -1,6 +1,7 @@
 """The daemon goes away and comes back; sockets live on."""
 
 import os
+import select
 import signal
 import threading
 import time
@@ -99,3 +100,44 @@ def test_a_process_ends_at_once_with_sockets_open(pair):
     print(f"process with an open socket took {time.monotonic() - start:.2f} s")
     assert done.returncode == 0
     assert mhost.AF_MHOST == 27
+
+
+def test_restarts_while_sockets_are_being_restored_lose_none(pair, make_socket):
+    a, _b = pair
+    socks = [make_socket() for _ in range(200)]
+    for sock in socks:
+        sock.bind(("testproto:*", 0))
+    names = [sock.getsockname() for sock in socks]
+    for delay_s in (0.0, 0.02, 0.05, 0.1):
+        a.stop(signal.SIGKILL)
+        a.start(CONFIG)
+        time.sleep(delay_s)  # some are restored, some are not
+    assert [sock.getsockname() for sock in socks] == names
+    socks[0].sendto(b"hello", ("testproto:1", names[-1][1]))
+    assert socks[-1].recv(10) == b"hello"
+
+
+def test_a_known_host_is_named_also_while_the_daemon_is_silent(pair, make_socket):
+    a, _b = pair
+    receiver, sender = make_socket(), make_socket()
+    receiver.bind(("*", 0))
+    port = receiver.getsockname()[1]
+    for host in ("10.77.1.1", "testproto:1"):
+        sender.sendto(b"x", (host, port))
+    select.select([receiver], [], [], 5)
+    time.sleep(0.2)  # both are in this process now
+    a.daemon.send_signal(signal.SIGSTOP)
+    try:
+        assert [receiver.recvfrom(1)[1][0] for _ in range(2)] == ["me", "me"]
+    finally:
+        a.daemon.send_signal(signal.SIGCONT)
+
+
+def test_without_a_daemon_a_new_socket_is_refused_at_once(pair, make_socket):
+    a, _b = pair
+    make_socket()
+    a.stop()
+    with pytest.raises(ConnectionRefusedError, match="start it with"):
+        mhost.Socket()
+    a.start(CONFIG)
+    make_socket()

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from lab import BIN
+from lab import BIN, config, two_hosts
 
 
 def until(condition, timeout_s=10):
@@ -99,6 +99,87 @@ def test_a_bad_configuration_is_refused_with_path_and_reason(host, tmp_path, tex
     assert checked.returncode == 1
     assert message in checked.stderr
     assert len(checked.stderr.splitlines()) == 1
+
+
+def test_a_configuration_that_is_not_utf8_is_refused_in_one_line(host, tmp_path):
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"# caf\xe9\n")
+    for argv in ((BIN / "mhostd", "--config"), (BIN / "mhostctl", "config", "check")):
+        done = host.run(*map(str, argv), str(path), check=False)
+        assert done.returncode
+        assert done.stderr.endswith("octet 5 is not UTF-8\n")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def refused(host, text):
+    """Start a daemon that cannot start; return its one line."""
+    path = host.dir / "refused.toml"
+    path.write_text(text)
+    done = host.run(str(BIN / "mhostd"), "--config", str(path), check=False)
+    assert done.returncode == 1, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("mhostd: ")]
+    assert "Traceback" not in done.stderr
+    assert links(host) == {"lo"}
+    (line,) = lines
+    return line
+
+
+def test_a_socket_that_cannot_be_bound_is_refused_by_name(host, tmp_path):
+    (tmp_path / "m.sock").mkdir()
+    text = f'[ipc]\nsocket = "ipc://{tmp_path}/m.sock"\nadmin_socket = "ipc://{tmp_path}/a"\n'
+    assert "m.sock" in refused(host, text)
+    assert {path.name for path in tmp_path.iterdir()} == {"m.sock"}
+
+
+def test_a_tun_address_that_the_kernel_does_not_take_is_refused_by_name(host, tmp_path):
+    host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
+    host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+    text = f'[ipc]\nsocket = "ipc://{tmp_path}/m"\nadmin_socket = "ipc://{tmp_path}/a"\n'
+    v6 = '[tun.inet6]\naddress = "fd77:1::1/64"\nhost_address = "fd77:1::fe"\n'
+    assert "device mhost0: addresses and routes" in refused(host, text + v6)
+
+
+def test_sigterm_during_the_start_leaves_nothing(host, tmp_path):
+    path = tmp_path / "c.toml"
+    text = f'[ipc]\nsocket = "ipc://{tmp_path}/m"\nadmin_socket = "ipc://{tmp_path}/a"\n'
+    path.write_text(text + TUN)
+    daemon = host.popen(str(BIN / "mhostd"), "--config", str(path))
+    until(lambda: (tmp_path / "m.lock").exists())
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(10) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"c.toml"}
+    assert links(host) == {"lo"}
+
+
+def test_a_deleted_tun_ends_the_daemon_with_a_word(host):
+    host.start(TUN)
+    host.ip("link del mhost0")
+    assert host.daemon.wait(10) == 1
+    assert "device mhost0 was deleted; start mhostd again" in host.log()
+
+
+def test_an_interface_that_comes_back_is_listened_to_again(lab):
+    a, b = two_hosts(lab)
+    a.start(config(1, 2))
+    b.start(config(2, 1))
+    app = b.app()
+    app("socket", "mhost")
+    _host, port = app("bind", "*", 0)
+    app("echo")
+    a.ip("link del eth0")
+    lab.link(a, b)
+    until(lambda: "device eth0 is another one now" in a.log() + b.log())
+    peer = a.app()
+    peer("socket", "mhost")
+
+    def answered():
+        try:
+            peer("sendto", "hello", "testproto:2", port)
+            return peer("recv")[0].endswith("|hello")
+        except OSError:
+            return False
+
+    until(answered)
 
 
 def test_a_missing_ethernet_interface_is_an_error_that_names_it(host, tmp_path):

@@ -1,15 +1,19 @@
 """Clients that send garbage, claim, stop, flood or die; a good one beside them is not hurt."""
 
+import contextlib
+import errno
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import zmq
+from lab import BIN
 
 from mhostd.uapi import (
     AF_MHOST,
@@ -289,3 +293,66 @@ def test_a_client_that_reads_no_answers_is_let_go(pair, good):
     assert "does not read its answers" in pair[0].log()
     assert pair[0].show("status")["rss_kib"] < 120 * 1024
     client.close()
+
+
+def test_sockets_of_clients_that_hang_up_are_all_gone_also_when_descriptors_recur(pair, good):
+    host = pair[0]
+    before = len(host.show("sockets"))
+    flooding = threading.Event()
+
+    def flood():
+        client = Client(host.socket)
+        while not flooding.is_set():
+            client.ask(Show(1, "sockets"))
+        client.close()
+
+    def churn():
+        with zmq.Context() as context:
+            for _ in range(150):
+                with context.socket(zmq.DEALER) as dealer:
+                    dealer.connect(host.socket)
+                    dealer.send(encode(Hello(1, VERSION, "churn")))
+                    dealer.send(encode(Socket(2, AF_MHOST, socket.SOCK_DGRAM, 0)))
+                    dealer.linger = 200
+
+    threads = [threading.Thread(target=churn) for _ in range(3)]
+    flooder = threading.Thread(target=flood)
+    for thread in (flooder, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    flooding.set()
+    flooder.join()
+    deadline = time.monotonic() + 10
+    while len(host.show("sockets")) > before:
+        assert time.monotonic() < deadline, host.show("sockets")
+
+
+def test_many_connections_and_sockets_do_not_take_the_last_descriptor(lab):
+    host = lab.host("h")
+    host.start("")
+    host.stop()
+    limit = 1000
+    argv = ["prlimit", f"--nofile={limit}"]
+    path = str(host.dir / "mhostd.toml")
+    with (host.dir / "mhostd.log").open("ab") as log:
+        host.daemon = host.popen(*argv, str(BIN / "mhostd"), "--config", path, stderr=log)
+    while host.mhostctl("status", check=False).returncode:
+        assert host.daemon.poll() is None
+    client = Client(host.socket)
+    path = str(host.dir / "mhost.sock")
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * limit):
+            s = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            s.connect(path)
+        errors = set()
+        for _ in range(limit):
+            number = client.ask(Socket(2, AF_MHOST, socket.SOCK_DGRAM, 0)).value
+            errors.add(client.ask(Bind(3, number, SockaddrMhost(AF_MHOST))).errno)
+        assert errors == {0, errno.EMFILE}
+    assert host.daemon.poll() is None
+    assert "are hung up on" in host.log()
+    client.close()
+    deadline = time.monotonic() + 10
+    while host.mhostctl("status", check=False).returncode:
+        assert time.monotonic() < deadline, host.log()

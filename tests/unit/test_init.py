@@ -4,7 +4,7 @@ import pytest
 
 from mhostd.config import ConfigError, parse_config
 from mhostd.errors import MhostError
-from mhostd.init import bind_hosts
+from mhostd.init import bind_hosts, read_hosts
 from mhostd.uapi import SockaddrMhost
 
 
@@ -17,8 +17,13 @@ def hosts(node):
     return {name: list(map(text, host.bound)) for name, host in node.table.hosts.items()}
 
 
-def with_hosts(text):
-    return parse_config(f"[hosts]\n{text}")
+def bind(node, text, instead_of=""):
+    """Bind the names of one configuration instead of those of another."""
+    new, old = (
+        read_hosts(node.table, parse_config(f"[hosts]\n{hosts}"))
+        for hosts in (text, instead_of)
+    )
+    bind_hosts(node.table, new, old)
 
 
 def test_every_layer_of_the_configuration_is_there(node):
@@ -56,10 +61,10 @@ def test_a_plug_in_on_lo_talks_to_itself(make_node):
 
 
 def test_new_names_take_the_place_of_the_old_ones(node):
-    old = with_hosts("cat = ['testproto:7', '10.77.0.7']\ndog = ['testproto:8']")
-    new = with_hosts("cat = ['testproto:9']\ncow = ['10.77.0.9']")
-    bind_hosts(node.table, old)
-    bind_hosts(node.table, new, instead_of=old)
+    old = "cat = ['testproto:7', '10.77.0.7']\ndog = ['testproto:8']"
+    new = "cat = ['testproto:9']\ncow = ['10.77.0.9']"
+    bind(node, old)
+    bind(node, new, old)
     assert hosts(node) == {
         "robot": ["testproto:2", "otherproto:0:0:0:2", "10.77.0.2", "fd77::2"],
         "cat": ["testproto:9"],
@@ -68,29 +73,27 @@ def test_new_names_take_the_place_of_the_old_ones(node):
 
 
 def test_what_was_added_by_hand_stays_behind_what_is_new(node):
-    old, new = with_hosts("cat = ['testproto:7']"), with_hosts("cat = ['testproto:9']")
-    bind_hosts(node.table, old)
+    old, new = ("cat = ['testproto:7']"), ("cat = ['testproto:9']")
+    bind(node, old)
     node.table.insert_sockaddr_id("cat", [node.locator("10.77.0.7")])
-    bind_hosts(node.table, new, instead_of=old)
+    bind(node, new, old)
     assert hosts(node)["cat"] == ["testproto:9", "10.77.0.7"]
 
 
 def test_a_handle_that_is_held_outlives_a_reload(node):
-    old = with_hosts("cat = ['testproto:7']")
-    bind_hosts(node.table, old)
+    old = "cat = ['testproto:7']"
+    bind(node, old)
     handle = node.table.mhost_hold("cat").handle
-    bind_hosts(node.table, with_hosts("cat = ['testproto:9']"), instead_of=old)
+    bind(node, "cat = ['testproto:9']", old)
     assert node.table.hosts["cat"].handle == handle
 
 
 def test_one_wrong_name_and_nothing_is_changed(node):
-    old = with_hosts("cat = ['testproto:7']")
-    bind_hosts(node.table, old)
+    old = "cat = ['testproto:7']"
+    bind(node, old)
     before = hosts(node)
     with pytest.raises(ConfigError, match=r"hosts\.dog\[0\]: "):
-        bind_hosts(
-            node.table, with_hosts("cat = ['testproto:9']\ndog = ['nowhere:1']"), instead_of=old
-        )
+        bind(node, "cat = ['testproto:9']\ndog = ['nowhere:1']", old)
     assert hosts(node) == before
 
 

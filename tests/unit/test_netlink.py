@@ -2,7 +2,17 @@ import struct
 
 import pytest
 
-from mhostd.netlink import parse_links
+from mhostd import netlink
+
+
+def parse_links(data):
+    """Name and state; the index has a test of its own."""
+    return [(link.name, link.up) for link in netlink.parse_links(data)]
+
+
+def test_an_interface_has_an_index(golden):
+    assert [link.ifindex for link in netlink.parse_links(golden["dump"])] == [1, 2]
+
 
 NEWLINK, DELLINK = 16, 17
 UP_AND_LOWER_UP = 0x1 | 0x10000

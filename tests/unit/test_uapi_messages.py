@@ -31,6 +31,7 @@ ALL_EVENTS = [
     uapi.Reply(1, 98, "port 80 is taken", None),
     uapi.Reply(0xFFFF_FFFF, 0, "", {"l3": [1, "inet", 2]}),
     uapi.SockError(1, 111, "refused", SA, local=False),
+    uapi.Named(SA, "robot"),
     uapi.Reset("say hello first"),
 ]
 

@@ -18,9 +18,11 @@ import struct
 import sys
 import threading
 import time
+import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import zmq
 
@@ -31,6 +33,7 @@ from mhostd.uapi import (
     AnsweredRequest,
     Close,
     Hello,
+    Named,
     Record,
     Reply,
     Request,
@@ -45,6 +48,7 @@ from mhostd.uapi import (
 REPLY_TIMEOUT_S = 10.0
 HELLO_TIMEOUT_S = 3.0
 HELLO_RETRY_S = 0.5
+CLOSE_TIMEOUT_S = 1.0
 FULL_RETRY_S = 0.0005
 BACKLOG_MESSAGES = 1000
 
@@ -61,11 +65,11 @@ class Member(Protocol):
         """A datagram that was sent earlier has failed."""
 
     def restore(self) -> None:
-        """The daemon is another one: create, bind and connect again."""
+        """The session is another one: create, bind and connect again."""
 
 
-class OtherDaemonError(OSError):
-    """The daemon was restarted: handles that it gave mean nothing, look names up again."""
+class OtherSessionError(OSError):
+    """The session is another one: handles and numbers mean nothing, make them again."""
 
 
 class _Waiter:
@@ -82,7 +86,8 @@ class Channel:
     """The connection.
 
     Attributes:
-        instance: which start of the daemon this is.
+        instance: which session this is.
+        on_named: called when the daemon says what an address is called.
         l3_names: L3 handlers by number.
     """
 
@@ -100,12 +105,15 @@ class Channel:
         self._ready = threading.Condition(self._lock)
         self._up = False
         self._closed = False
+        self._orphans: deque[int] = deque()
+        self.on_named: Callable[[Named], None] = lambda _event: None
         self._hello_at: float | None = None
         self._in_hello = False
         self._why: OSError | None = None
         self._seq = itertools.count(1)
         self._waiters: dict[int, _Waiter] = {}
         self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
+        self._joined: WeakSet[Member] = WeakSet()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = self._context.socket(zmq.DEALER)
         self._dealer.immediate = True  # never queue for a daemon that is not there
@@ -163,25 +171,31 @@ class Channel:
         Args:
             message: makes it from the number that the Reply will carry.
             deadline: of time.monotonic(), None for never.
-            instance: the start of the daemon whose handles the message has.
+            instance: the session whose handles the message has.
 
         Raises:
             TimeoutError: there was no reply by then.
-            OtherDaemonError: the daemon is not that one.
+            OtherSessionError: the daemon is not that one.
         """
         while True:
             waiter = _Waiter()
             with self._lock:
                 self._wait_until_up(deadline, instance)
-                seq = next(self._seq)
-                self._waiters[seq] = waiter
-                self._send(message(seq), deadline)
+                try:
+                    seq = self._post(message, deadline, waiter)
+                except OtherSessionError:
+                    if instance:
+                        raise
+                    continue
             try:
                 self._wait(waiter, deadline)
             finally:
-                self._waiters.pop(seq, None)
+                with self._lock:
+                    self._waiters.pop(seq, None)
             if waiter.reply is not None:
                 return waiter.reply
+            if waiter.lost and threading.current_thread() is self._pump:
+                raise OtherSessionError(errno.ESTALE, "the session ended meanwhile")
             if not waiter.lost:
                 raise TimeoutError(
                     errno.ETIMEDOUT, f"mhostd at {self.address} did not answer in time"
@@ -197,17 +211,49 @@ class Channel:
                     return False
             return True
 
+    def _post(
+        self, message: Callable[[int], bytes], deadline: float | None, waiter: _Waiter
+    ) -> int:
+        """With the lock: send a message whose reply is for that waiter."""
+        seq = next(self._seq)
+        self._waiters[seq] = waiter
+        try:
+            self._send(message(seq), deadline)
+        except BaseException:
+            self._waiters.pop(seq, None)
+            raise
+        return seq
+
     def close_socket(self, number: int) -> None:
-        """Close a socket and wait until it is; a daemon that is away has closed it."""
+        """Close a socket and wait a little until it is; one that is away has closed it."""
         waiter = _Waiter()
+        deadline = time.monotonic() + CLOSE_TIMEOUT_S
         with self._lock:
             if not self._up:
                 return
-            seq = next(self._seq)
-            self._waiters[seq] = waiter
-            self._send(encode(Close(seq, number)), time.monotonic() + REPLY_TIMEOUT_S)
-        waiter.arrived.wait(REPLY_TIMEOUT_S)
-        self._waiters.pop(seq, None)
+            try:
+                seq = self._post(lambda seq: encode(Close(seq, number)), deadline, waiter)
+            except OtherSessionError:
+                return
+            except BlockingIOError:
+                self.abandon(number)
+                return
+        waiter.arrived.wait(max(0.0, deadline - time.monotonic()))
+        with self._lock:
+            self._waiters.pop(seq, None)
+
+    def abandon(self, number: int) -> None:
+        """Have the pump close a socket; takes no lock, so a finaliser may call it."""
+        self._orphans.append(number)
+        os.eventfd_write(self._wake, 1)
+
+    def _close_orphans(self) -> None:
+        while self._orphans:
+            number = self._orphans.popleft()
+            self._members.pop(number, None)
+            if not self.notify(Close(0, number)):
+                self._orphans.append(number)
+                return
 
     def post_record(
         self,
@@ -220,18 +266,24 @@ class Channel:
 
         Raises:
             BlockingIOError: the lane is full, or the daemon away, until the deadline.
-            OtherDaemonError: the daemon is not `instance`.
+            OtherSessionError: the daemon is not `instance`.
         """
         with self._lock:
             self._wait_until_up(deadline, instance)
-            seq = 0
             if done is not None:
-                seq = next(self._seq)
-                self._waiters[seq] = _Waiter(done)
-            self._send(message(seq), deadline)
+                self._post(message, deadline, _Waiter(done))
+            else:
+                self._send(message(0), deadline)
 
     def _send(self, message: bytes, deadline: float | None) -> None:
-        """With the lock: hand over one message, then take what has arrived."""
+        """With the lock: hand over one message, then take what has arrived.
+
+        Raises:
+            BlockingIOError: the lane is full until the deadline.
+            OtherSessionError: the message was made for a session that has ended.
+        """
+        instance = self.instance
+        pump = threading.current_thread() is self._pump
         while True:
             try:
                 self._dealer.send(message, zmq.DONTWAIT)
@@ -241,6 +293,8 @@ class Channel:
                         errno.EAGAIN, "the lane to mhostd is full; wait, or send less"
                     ) from None
                 self._ready.wait(FULL_RETRY_S)
+                if not pump and (not self._up or self.instance != instance):
+                    raise OtherSessionError(errno.ESTALE, "the session ended") from None
             else:
                 break
         if int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
@@ -259,7 +313,7 @@ class Channel:
                 )
             self._ready.wait(left)
         if instance and instance != self.instance:
-            raise OtherDaemonError(errno.ESTALE, "mhostd was restarted meanwhile")
+            raise OtherSessionError(errno.ESTALE, "mhostd was restarted meanwhile")
 
     def _wait(self, waiter: _Waiter, deadline: float | None) -> None:
         if threading.current_thread() is not self._pump:
@@ -272,6 +326,11 @@ class Channel:
                 return
             self._poll(left)
 
+    @property
+    def up(self) -> bool:
+        """There is a session."""
+        return self._up
+
     def l3_name(self, number: int) -> str:
         """Return the name of an L3 handler that a record says it came over."""
         if number not in self.l3_names:
@@ -282,24 +341,31 @@ class Channel:
     # --- members
 
     def join(self, number: int, member: Member) -> None:
-        """A socket has this number now."""
+        """A socket has this number in this session."""
         with self._lock:
             self._members[number] = member
+            self._joined.add(member)
 
-    def leave(self, number: int) -> None:
-        """It has it no longer."""
+    def leave(self, number: int, member: Member) -> None:
+        """It is closed."""
         with self._lock:
             self._members.pop(number, None)
+            self._joined.discard(member)
 
     # --- the pump
 
     def _run(self) -> None:
+        """Until the end; an unexpected error costs the session and not the thread."""
         while not self._closed:
             try:
                 self._poll(None)
-            except zmq.ZMQError:
-                if not self._closed:
-                    raise
+            except Exception as err:
+                if self._closed:
+                    return
+                warnings.warn(f"mhost: {err!r}; connecting again", stacklevel=1)
+                with self._lock:
+                    self._lose()
+                    self._hello_at = time.monotonic() + HELLO_RETRY_S
 
     def _poll(self, timeout_s: float | None) -> None:
         if self._hello_at is not None and not self._in_hello:
@@ -320,6 +386,7 @@ class Channel:
                 if self._drain_monitor():
                     self._hello_at = time.monotonic()
                 self._drain()
+                self._close_orphans()
                 due = self._hello_at is not None and self._hello_at <= time.monotonic()
                 if due and not self._in_hello:
                     self._hello()
@@ -339,14 +406,16 @@ class Channel:
     def _lose(self) -> None:
         """The daemon went away: whoever waits for an answer asks again later."""
         self._up = False
-        for waiter in self._waiters.values():
+        self._orphans.clear()
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
             waiter.lost = True
             waiter.arrived.set()
-        self._waiters.clear()
 
     def _hello(self) -> None:
         """Open a session; a daemon that is another one gets every socket anew."""
-        program = os.path.basename(sys.argv[0] if sys.argv else "")[:64] or "python"
+        name = os.path.basename(sys.argv[0] if sys.argv else "") or "python"
+        program = name.encode(errors="replace").decode()[:64]
         self._hello_at = None
         self._in_hello = True
         try:
@@ -361,13 +430,9 @@ class Channel:
         value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
         _version, instance, l3, *_more = value
         self.l3_names = {number: name for number, name, _family in l3}
-        again = bool(self.instance)
         self.instance = instance
-        if again:
-            members = list(self._members.values())
-            self._members.clear()
-            for member in members:
-                member.restore()
+        for member in list(self._joined):
+            member.restore()
         self._up = True
         self._ready.notify_all()
 
@@ -397,7 +462,9 @@ class Channel:
                 member = self._members.get(event.sock)
                 if member is not None:
                     member.fail(event)
-            elif isinstance(event, Reset) and self._up:
+            elif isinstance(event, Named):
+                self.on_named(event)
+            elif isinstance(event, Reset):
                 self._lose()
                 self._hello_at = time.monotonic()
                 os.eventfd_write(self._wake, 1)  # saying Hello is the pump's

@@ -52,6 +52,8 @@ def channel() -> Channel:
     address = daemon_address()
     with _channels_lock:
         found = _channels.get(address)
+        if found is not None and not found.up:
+            probe(address)  # says at once that there is none
         if found is None:
             probe(address)
             found = _channels[address] = Channel(address)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from mhost.channel import Channel, OtherDaemonError
+from mhost.channel import REPLY_TIMEOUT_S, Channel, OtherSessionError
 from mhost.daemon import channel
 from mhost.names import Address, names_of
 from mhost.receive import ReceiveQueue
@@ -26,7 +26,6 @@ from mhostd.uapi import (
     UDP_PAYLOAD_MAX,
     AnsweredRequest,
     Bind,
-    Close,
     Connect,
     Consumed,
     GetName,
@@ -91,8 +90,12 @@ class Socket:
         self._bound: Address | None = None
         self._port = 0
         self._peer: Address | None = None
-        self._number = int(self._channel.request(self._create))
         self._arrived = ReceiveQueue()
+        try:
+            self._number = int(self._channel.request(self._create))
+        except BaseException:
+            self._arrived.close()
+            raise
         self._closed = False
         self._channel.join(self._number, self)
 
@@ -112,8 +115,9 @@ class Socket:
     def __del__(self) -> None:
         if not self._closed and self._channel.pid == os.getpid():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._end()
-            self._channel.notify(Close(0, self._number))
+            self._closed = True
+            self._arrived.close()
+            self._channel.abandon(self._number)
 
     def fileno(self) -> int:
         """A descriptor that is readable when recvfrom() would return; -1 once closed."""
@@ -126,14 +130,11 @@ class Socket:
         self._end()
         if self._channel.pid != os.getpid():
             return
-        try:
-            self._channel.close_socket(self._number)
-        except BlockingIOError:
-            pass  # the lane is full of what it has sent; the daemon closes it later
+        self._channel.close_socket(self._number)
 
     def _end(self) -> None:
         self._closed = True
-        self._channel.leave(self._number)
+        self._channel.leave(self._number, self)
         self._arrived.close()
 
     # --- modes
@@ -234,18 +235,18 @@ class Socket:
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """Send one datagram to the peer of connect()."""
-        return self._send(bytes(data), flags, None)
+        return self._send(bytes(memoryview(data)), flags, None)
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """As send(): a datagram goes whole or not at all."""
-        self._send(bytes(data), flags, None)
+        self._send(bytes(memoryview(data)), flags, None)
 
     def sendto(self, data: Buffer, *args: Any) -> int:
         """Send one datagram; the arguments are (data, address) or (data, flags, address)."""
         if len(args) not in (1, 2):
             raise TypeError(f"sendto() takes 2 or 3 arguments ({len(args) + 1} given)")
         flags = args[0] if len(args) == 2 else 0
-        return self._send_named(bytes(data), flags, args[-1], "sendto")
+        return self._send_named(bytes(memoryview(data)), flags, args[-1], "sendto")
 
     def sendmsg(
         self,
@@ -257,7 +258,7 @@ class Socket:
         """Send one datagram gathered from several buffers."""
         for level, kind, _data in ancdata:
             raise OSError(errno.EINVAL, f"sendmsg: control message {level}/{kind} is not known")
-        payload = b"".join(map(bytes, buffers))
+        payload = b"".join(map(memoryview, buffers))
         if address is None:
             return self._send(payload, flags, None)
         return self._send_named(payload, flags, address, "sendmsg")
@@ -266,8 +267,9 @@ class Socket:
         while True:
             instance = self._channel.instance
             try:
-                return self._send(payload, flags, self._parse(address, call), instance)
-            except OtherDaemonError:
+                sa = self._names.parse(address, call, self._patience_s())
+                return self._send(payload, flags, sa, instance)
+            except OtherSessionError:
                 continue  # the handle was of a daemon that is gone
 
     def _send(
@@ -327,12 +329,12 @@ class Socket:
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive one datagram; what does not fit bufsize is cut off."""
-        record = self._receive(flags)
+        record = self._receive(flags, bufsize)
         return record.payload[:bufsize] if record else b""
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Address]:
         """Receive one datagram and where it came from; a known host by its name."""
-        record = self._receive(flags)
+        record = self._receive(flags, bufsize)
         if record is None:
             return b"", ("", 0)
         return record.payload[:bufsize], self._names.spell(record.sa)
@@ -346,6 +348,8 @@ class Socket:
     ) -> tuple[int, Address]:
         """Receive one datagram into a buffer; with MSG_TRUNC return its whole length."""
         view = memoryview(buffer).cast("B")
+        if not 0 <= nbytes <= len(view):
+            raise ValueError(f"nbytes {nbytes} is not in 0..{len(view)}, what the buffer holds")
         record = self._receive(flags)
         if record is None:
             return 0, ("", 0)
@@ -369,7 +373,7 @@ class Socket:
             MHOST_RECVPKTINFO set there is one control message, MHOST_PKTINFO: the L3
             handler and the locator that it came from, as "inet 10.0.0.1".
         """
-        record = self._receive(flags)
+        record = self._receive(flags, bufsize)
         if record is None:
             return b"", [], 0, ("", 0)
         ancdata: Ancillary = []
@@ -380,8 +384,10 @@ class Socket:
         cut = socket.MSG_TRUNC if len(record.payload) > bufsize else 0
         return record.payload[:bufsize], ancdata, cut, self._names.spell(record.sa)
 
-    def _receive(self, flags: int) -> Record | None:
+    def _receive(self, flags: int, bufsize: int = 0) -> Record | None:
         """Take the oldest datagram, waiting as the mode says; None after shutdown."""
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recv")
         self._check_flags(flags, _FLAGS)
         deadline = self._deadline(flags)
         while True:
@@ -443,7 +449,7 @@ class Socket:
         self._check_open()
         while True:
             instance = self._channel.instance
-            sa = None if address is None else self._parse(address, call)
+            sa = None if address is None else self._names.parse(address, call)
             try:
                 return int(
                     self._channel.request(
@@ -451,11 +457,12 @@ class Socket:
                         instance=instance,
                     )
                 )
-            except OtherDaemonError:
+            except OtherSessionError:
                 continue
 
-    def _parse(self, address: object, call: str) -> SockaddrMhost:
-        return self._names.parse(address, call)
+    def _patience_s(self) -> float:
+        """How long a look-up may take: a non-blocking call cannot do without it either."""
+        return min(REPLY_TIMEOUT_S, 1.0 if self._timeout_s == 0 else self._timeout_s or 1e9)
 
     def _raise_pending(self) -> None:
         err = self._arrived.pending_error()

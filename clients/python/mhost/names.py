@@ -8,20 +8,23 @@ import socket
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mhost.channel import Channel
+from mhost.channel import REPLY_TIMEOUT_S, Channel
 from mhost.daemon import channel
 from mhostd.uapi import (
+    ADDRESS_MAX,
     AF_INET,
     AF_INET6,
     AF_MHOST,
     AF_UNSPEC,
     HOST_NAME_MAX,
     Lookup,
+    Named,
     Resolve,
     SockaddrMhost,
     Spell,
 )
 
+SPELL_TIMEOUT_S = 1.0
 CACHE_MAX = 4096  # names of one connection, the oldest is forgotten first
 ORCHIDV2 = ipaddress.IPv6Network("2001:20::/28")  # RFC 7343: an identifier, no locator
 
@@ -29,20 +32,31 @@ Address = tuple[str, int]
 
 
 class Names:
-    """Look-ups of one connection, remembered until the daemon is another one."""
+    """Look-ups of one connection, remembered for a session."""
 
     def __init__(self, to: Channel) -> None:
         self._channel = to
         self._instance = to.instance
         self._parsed: dict[str, SockaddrMhost] = {}
         self._spelt: dict[tuple[int, bytes, int], str] = {}
+        to.on_named = self._named
 
-    def parse(self, address: object, call: str) -> SockaddrMhost:
+    def _named(self, event: Named) -> None:
+        self._renew()
+        sa = event.sa
+        _remember(
+            self._spelt, (sa.family, sa.address.ljust(ADDRESS_MAX, b"\0"), sa.id_no), event.text
+        )
+
+    def parse(
+        self, address: object, call: str, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> SockaddrMhost:
         """Read a 2-tuple (host, port).
 
         Args:
             address: host is a literal, `proto:address`, a name, or "" or "*".
             call: whose argument it is, for the message.
+            timeout_s: how long a name may take that was not looked up before.
 
         Raises:
             TypeError: it is no such tuple.
@@ -56,10 +70,10 @@ class Names:
             raise TypeError(f"{call}: AF_MHOST address must be (str, int), not {address!r}")
         if not 0 <= port <= 0xFFFF:
             raise OverflowError(f"{call}: port {port} is not in 0..65535")
-        sa = literal(host) or self._lookup(host)
+        sa = literal(host) or self._lookup(host, timeout_s)
         return sa._replace(port=port)
 
-    def _lookup(self, host: str) -> SockaddrMhost:
+    def _lookup(self, host: str, timeout_s: float) -> SockaddrMhost:
         self._renew()
         sa = self._parsed.get(host)
         if sa is None:
@@ -69,16 +83,23 @@ class Names:
                     f"{host[:32]!r}... is no host name: {len(host)} characters exceed "
                     f"{HOST_NAME_MAX} (RFC 1035)",
                 )
-            value = self._channel.request(lambda seq: Lookup(seq, host))
+            value = self._channel.request(lambda seq: Lookup(seq, host), timeout_s)
             sa = SockaddrMhost(*value)
             _remember(self._parsed, host, sa)
         return sa
 
     def spell(self, sa: SockaddrMhost) -> Address:
-        """Write an address as (host, port); a known host by its name."""
+        """Write an address as (host, port); a known host by its name.
+
+        The daemon has sent the name before; where it was forgotten and the daemon does
+        not say it again, a known host is written as its locator.
+        """
         if sa.id_no:
-            sa = SockaddrMhost(AF_MHOST, sa.port, b"", sa.id_no)
-        return self.text(sa), sa.port
+            try:
+                return self.text(SockaddrMhost(AF_MHOST, 0, b"", sa.id_no)), sa.port
+            except OSError:
+                pass
+        return self.text(sa._replace(id_no=0)), sa.port
 
     def text(self, sa: SockaddrMhost) -> str:
         """Write an address without its port, its host not looked up."""
@@ -88,11 +109,11 @@ class Names:
             text = socket.inet_ntop(socket.AF_INET6, sa.address)
             return f"{text}%{sa.scope_id}" if sa.scope_id else text
         self._renew()
-        key = (sa.family, sa.address, sa.id_no)
+        key = _spelt_key(sa)
         text = self._spelt.get(key, "")
         if not text:
             asked = sa._replace(port=0)
-            text = str(self._channel.request(lambda seq: Spell(seq, asked)))
+            text = str(self._channel.request(lambda seq: Spell(seq, asked), SPELL_TIMEOUT_S))
             _remember(self._spelt, key, text)
         return text
 
@@ -120,8 +141,19 @@ def literal(host: str) -> SockaddrMhost | None:
         return None
     scope_id = 0
     if percent:
-        scope_id = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+        digits = scope.isascii() and scope.isdigit()
+        try:
+            scope_id = int(scope) if digits else socket.if_nametoindex(scope)
+        except OSError:
+            scope_id = 0
+        if not 0 < scope_id <= 0xFFFF_FFFF:
+            raise OSError(errno.ENODEV, f"{host!r}: there is no interface {scope!r}")
     return SockaddrMhost(AF_INET6, 0, packed, 0, scope_id)
+
+
+def _spelt_key(sa: SockaddrMhost) -> tuple[int, bytes, int]:
+    """An address as records have it, padded to 16 octets, without its port."""
+    return sa.family, sa.address.ljust(ADDRESS_MAX, b"\0"), sa.id_no
 
 
 def _remember(cache: dict[Any, Any], key: object, value: object) -> None:

@@ -19,6 +19,7 @@ from mhostd.uapi import (
 )
 
 TIMEOUT_S = 5.0
+_SILENT = "mhostd at {} does not answer; see `systemctl status mhostd`"
 
 
 class NoDaemonError(Exception):
@@ -52,6 +53,8 @@ class _Connection:
             raise RefusedError(
                 f"{address} is not open to you; become root, or join the group mhost"
             ) from None
+        except TimeoutError:
+            raise NoDaemonError(_SILENT.format(address)) from None
         except (OSError, ValueError) as err:
             why = getattr(err, "strerror", None) or err
             raise NoDaemonError(
@@ -66,10 +69,8 @@ class _Connection:
         try:
             self._dealer.send(encode(request))
             event = decode_event(self._dealer.recv())
-        except OSError:
-            raise NoDaemonError(
-                f"mhostd at {self._address} does not answer; see `systemctl status mhostd`"
-            ) from None
+        except (OSError, ValueError):
+            raise NoDaemonError(_SILENT.format(self._address)) from None
         if not isinstance(event, Reply):
             raise RefusedError(f"mhostd at {self._address} answered {event}")
         if event.errno:

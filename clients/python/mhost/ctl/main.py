@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return _run(args)
+    except BrokenPipeError:  # as of `mhostctl sockets | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except ask.NoDaemonError as err:
         print(f"mhostctl: {err}", file=sys.stderr)
         return EXIT_NO_DAEMON
@@ -51,10 +55,11 @@ def parser() -> argparse.ArgumentParser:
         "Exit codes: 0 done, 1 refused, 2 usage, 3 no daemon answers.",
     )
     top.add_argument("--version", action="version", version=f"mhostctl {__version__}")
+    _json_flag(top, default=False)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in _READING.items():
         verb = verbs.add_parser(name, help=text, description=text)
-        _json_flag(verb)
+        _json_flag(verb, default=argparse.SUPPRESS)
         if name == "hosts":
             _hosts(verb)
         elif name == "l3":
@@ -68,9 +73,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _json_flag(verb: argparse.ArgumentParser) -> None:
+def _json_flag(verb: argparse.ArgumentParser, default: object) -> None:
     text = "print JSON: one array or object, lower_snake keys"
-    verb.add_argument("-j", "--json", action="store_true", help=text)
+    verb.add_argument("-j", "--json", action="store_true", default=default, help=text)
 
 
 def _hosts(verb: argparse.ArgumentParser) -> None:
@@ -111,6 +116,7 @@ def _run(args: argparse.Namespace) -> int:
                 from mhost.ctl.table import PRINTERS
 
                 PRINTERS[verb](value)
+            sys.stdout.flush()
     return EXIT_OK
 
 
@@ -119,7 +125,7 @@ def _config_check(path: str) -> int:
     from mhostd.init import check_config
 
     try:
-        with open(path) as file:
+        with open(path, "rb") as file:
             check_config(parse_config(file.read()))
     except (OSError, ConfigError) as err:
         print(f"mhostctl: {path}: {getattr(err, 'strerror', None) or err}", file=sys.stderr)

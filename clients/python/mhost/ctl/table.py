@@ -104,4 +104,5 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ",".join(map(str, value)) or "-"
-    return str(value)
+    text = str(value)  # names come from applications: nothing of them moves the cursor
+    return text if text.isprintable() else ascii(text)
