@@ -145,10 +145,10 @@ def test_a_reader_that_stops_reading_is_no_error(bound, make_socket):
 
 
 def test_what_applications_call_themselves_does_not_reach_the_terminal(pair):
-    code = r"import sys; sys.argv[0] = '\x1b[31mred\n'; import mhost; mhost.Socket(); input()"
+    code = r"import sys; sys.argv[0] = '\x1b[31mr\n'; import mhost; s = mhost.Socket(); input()"
     argv = [BIN / "python", "-c", code]
     with subprocess.Popen(argv, env=pair[0].env, stdin=subprocess.PIPE) as app:
-        while "red" not in (out := mhostctl("sockets")[1]):
+        while "x1b[31mr" not in (out := mhostctl("sockets")[1]):
             assert app.poll() is None
         app.kill()
     assert "\x1b" not in out

@@ -97,15 +97,14 @@ def _l3(verb: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from mhost.ctl import ask
-    from mhostd.uapi import HostsAdd, HostsDel, L3Set
 
     match args.verb, getattr(args, "change", None):
         case "hosts", "add":
-            ask.change(HostsAdd(1, args.name, args.locators))
+            ask.change(["hosts_add", 1, args.name, args.locators])
         case "hosts", "del":
-            ask.change(HostsDel(1, args.name, args.locators))
+            ask.change(["hosts_del", 1, args.name, args.locators])
         case "l3", ("up" | "down") as change:
-            ask.change(L3Set(1, args.name, change == "up"))
+            ask.change(["l3_set", 1, args.name, change == "up"])
         case verb, _:
             value = ask.show(verb)
             if args.json:

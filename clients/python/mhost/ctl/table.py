@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+TYPE_CHECKING = False  # for type checkers it is true; typing takes 10 ms to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
-Row = dict[str, Any]
+    Row = dict[str, Any]
 
 
 def print_rows(rows: list[Row], columns: Iterable[tuple[str, str]]) -> None:
