@@ -65,7 +65,11 @@ class Member(Protocol):
         """A datagram that was sent earlier has failed."""
 
     def restore(self) -> None:
-        """The session is another one: create, bind and connect again."""
+        """The session is another one: create, bind and connect again.
+
+        Raises:
+            OtherSessionError: it has ended too.
+        """
 
 
 class OtherSessionError(OSError):
@@ -108,7 +112,7 @@ class Channel:
         self._orphans: deque[int] = deque()
         self.on_named: Callable[[Named], None] = lambda _event: None
         self._hello_at: float | None = None
-        self._in_hello = False
+        self._in_hello = self._saying_hello = False
         self._why: OSError | None = None
         self._seq = itertools.count(1)
         self._waiters: dict[int, _Waiter] = {}
@@ -175,7 +179,7 @@ class Channel:
 
         Raises:
             TimeoutError: there was no reply by then.
-            OtherSessionError: the daemon is not that one.
+            OtherSessionError: the session is not that one.
         """
         while True:
             waiter = _Waiter()
@@ -266,14 +270,21 @@ class Channel:
 
         Raises:
             BlockingIOError: the lane is full, or the daemon away, until the deadline.
-            OtherSessionError: the daemon is not `instance`.
+            OtherSessionError: the session is not `instance`.
         """
         with self._lock:
-            self._wait_until_up(deadline, instance)
-            if done is not None:
-                self._post(message, deadline, _Waiter(done))
-            else:
-                self._send(message(0), deadline)
+            while True:
+                self._wait_until_up(deadline, instance)
+                try:
+                    if done is not None:
+                        self._post(message, deadline, _Waiter(done))
+                    else:
+                        self._send(message(0), deadline)
+                except OtherSessionError:
+                    if instance:
+                        raise
+                else:
+                    return
 
     def _send(self, message: bytes, deadline: float | None) -> None:
         """With the lock: hand over one message, then take what has arrived.
@@ -427,7 +438,11 @@ class Channel:
             self._in_hello = False
 
     def _session(self, program: str) -> None:
-        value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
+        self._saying_hello = True  # what the daemon refused before it is no news
+        try:
+            value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
+        finally:
+            self._saying_hello = False
         _version, instance, l3, *_more = value
         self.l3_names = {number: name for number, name, _family in l3}
         self.instance = instance
@@ -464,7 +479,7 @@ class Channel:
                     member.fail(event)
             elif isinstance(event, Named):
                 self.on_named(event)
-            elif isinstance(event, Reset):
+            elif isinstance(event, Reset) and not self._saying_hello:
                 self._lose()
                 self._hello_at = time.monotonic()
                 os.eventfd_write(self._wake, 1)  # saying Hello is the pump's

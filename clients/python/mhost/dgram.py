@@ -121,21 +121,17 @@ class Socket:
 
     def fileno(self) -> int:
         """A descriptor that is readable when recvfrom() would return; -1 once closed."""
-        return self._arrived.fileno()
+        return -1 if self._closed else self._arrived.fileno()
 
     def close(self) -> None:
         """Close it; its port is free when this returns."""
         if self._closed:
             return
-        self._end()
-        if self._channel.pid != os.getpid():
-            return
-        self._channel.close_socket(self._number)
-
-    def _end(self) -> None:
         self._closed = True
-        self._channel.leave(self._number, self)
-        self._arrived.close()
+        if self._channel.pid == os.getpid():  # a child's copy of the locks may be held
+            self._channel.leave(self._number, self)
+            self._arrived.close()
+            self._channel.close_socket(self._number)
 
     # --- modes
 
@@ -171,12 +167,12 @@ class Socket:
 
     def bind(self, address: Address) -> None:
         """Bind everywhere ("" or "*"), to one L3, to one address, or to one host."""
-        self._port = self._name(address, "bind", Bind)
+        self._port = self._rename(address, "bind", Bind)
         self._bound = (address[0], self._port)
 
     def connect(self, address: Address | None) -> None:
         """Set the peer of send() and recv(); None dissolves it (AF_UNSPEC in C)."""
-        self._port = self._name(address, "connect", Connect)
+        self._port = self._rename(address, "connect", Connect)
         self._peer = address
         self._known.pop(_NOWHERE, None)
         self._failed.pop(_NOWHERE, None)
@@ -435,6 +431,8 @@ class Socket:
                 self._name((self._bound[0] if self._bound else "*", self._port), "bind", Bind)
             if self._peer:
                 self._name(self._peer, "connect", Connect)
+        except OtherSessionError:
+            raise
         except OSError as err:
             self._arrived.fail(err.errno or errno.EIO)
 
@@ -444,21 +442,26 @@ class Socket:
         self._check_open()
         return self._channel.request(build)
 
-    def _name(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
-        """Bind or connect; return the local port."""
+    def _name_again(
+        self, address: Address | None, call: str, kind: type[Bind | Connect]
+    ) -> int:
+        """As _name(), in whatever session there is."""
         self._check_open()
         while True:
-            instance = self._channel.instance
-            sa = None if address is None else self._names.parse(address, call)
             try:
-                return int(
-                    self._channel.request(
-                        lambda seq: kind(seq, self._number, sa),  # type: ignore[arg-type]  # noqa: B023
-                        instance=instance,
-                    )
-                )
+                return self._name(address, call, kind)
             except OtherSessionError:
                 continue
+
+    def _name(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
+        """Bind or connect; return the local port."""
+        instance = self._channel.instance
+        sa = None if address is None else self._names.parse(address, call)
+
+        def build(seq: int) -> Bind | Connect:
+            return kind(seq, self._number, sa)  # type: ignore[arg-type]
+
+        return int(self._channel.request(build, instance=instance))
 
     def _patience_s(self) -> float:
         """How long a look-up may take: a non-blocking call cannot do without it either."""
