@@ -442,9 +442,7 @@ class Socket:
         self._check_open()
         return self._channel.request(build)
 
-    def _name_again(
-        self, address: Address | None, call: str, kind: type[Bind | Connect]
-    ) -> int:
+    def _rename(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
         """As _name(), in whatever session there is."""
         self._check_open()
         while True:
