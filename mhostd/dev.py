@@ -8,7 +8,10 @@ at the end of the wake.
 from __future__ import annotations
 
 import errno
+import heapq
+import itertools
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 
 from mhostd.errors import DropReason, MhostError
 from mhostd.skb import SkBuff
@@ -70,7 +73,11 @@ class NetDevice:
 class NetCore:
     """Packet types, devices and drops of one stack."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
+        """Begin empty; `clock` gives seconds that never go back."""
+        self.clock = clock
+        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._timer_numbers = itertools.count()
         self.devices: dict[str, NetDevice] = {}
         self.drops: Counter[DropReason] = Counter()
         self._ptypes: dict[int, PacketType] = {}
@@ -112,9 +119,24 @@ class NetCore:
         if reason is not None:
             self.kfree_skb(reason)
 
-    def kfree_skb(self, reason: DropReason) -> None:
+    def kfree_skb(self, reason: DropReason, count: int = 1) -> None:
         """Count the one reason for which a frame or a datagram ended here."""
-        self.drops[reason] += 1
+        self.drops[reason] += count
+
+    def add_timer(self, when_s: float, callback: Callable[[float], None]) -> None:
+        """Call back once, with the time, when the clock has come to `when_s`."""
+        heapq.heappush(self._timers, (when_s, next(self._timer_numbers), callback))
+
+    @property
+    def next_timer_s(self) -> float | None:
+        """When run_timers() has something to do; None while there is no timer."""
+        return self._timers[0][0] if self._timers else None
+
+    def run_timers(self) -> None:
+        """Call back those whose time has come."""
+        now = self.clock()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2](now)
 
     def dev_queue_xmit(self, dev: NetDevice, skb: SkBuff) -> None:
         """Queue one frame; skb.protocol and skb.lladdr say how it is addressed.

@@ -45,7 +45,11 @@ class DropReason(enum.StrEnum):
     IP_INHDR = "ip_inhdr"  # an L3 header field has a value it may not have
     IP_CSUM = "ip_csum"  # IPv4 header checksum
     IP_NOPROTO = "ip_noproto"  # no L4 handler for this protocol number
-    IP_FRAGMENT = "ip_fragment"  # a fragment; `inet` and `inet6` reassemble none
+    PKT_TOO_BIG = "pkt_too_big"  # fragments of more than 65535 octets
+    DUP_FRAG = "dup_frag"  # the same fragment again
+    FRAG_OVERLAP = "frag_overlap"  # fragments that overlap, RFC 5722; all of them
+    FRAG_REASM_TIMEOUT = "frag_reasm_timeout"  # the rest did not come in time
+    FRAG_EVICTED = "frag_evicted"  # held for too long where too much is held
     IP_INVALID_SOURCE = "ip_invalid_source"  # a source that no host may have
     OTHERHOST = "otherhost"  # not addressed to us
     ICMP_CSUM = "icmp_csum"  # ICMP or ICMPv6 checksum

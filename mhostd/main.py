@@ -101,7 +101,7 @@ class Daemon:
         for address in (config.ipc.socket, config.ipc.admin_socket):
             cleanup.callback(SocketLock(address).close)
 
-        self._core = core = NetCore()
+        self._core = core = NetCore(time.monotonic)
         self._poller = poller = Poller()
         cleanup.callback(poller.close)
         self._stop = asyncio.Event()
@@ -158,6 +158,7 @@ class Daemon:
             for fd, callback in door.filenos():
                 poller.watch(fd, callback)
         self._retrying = False
+        self._timer_s: float | None = None
         poller.flush = self._flush
 
     async def serve(self) -> None:
@@ -182,6 +183,7 @@ class Daemon:
 
     def _flush(self) -> None:
         """The end of a wake: devices first, as `lo` may bring something for the sockets."""
+        self._core.run_timers()
         self._core.flush()
         self._calls.flush()
         for door in self._doors:
@@ -189,6 +191,12 @@ class Daemon:
         if self._calls.waiting and not self._retrying:
             self._retrying = True
             asyncio.get_running_loop().call_later(BACKLOG_RETRY_S, self._retry)
+
+        when_s = self._core.next_timer_s
+        if when_s is not None and when_s != self._timer_s:
+            self._timer_s = when_s
+            delay_s = max(0.0, when_s - time.monotonic())
+            asyncio.get_running_loop().call_later(delay_s, self._poller.wake)
 
     def _retry(self) -> None:
         self._retrying = False

@@ -69,6 +69,7 @@ class MhostProto:
         ntop: octets to text; what pton takes.
         addresses: our own addresses on it; empty if it has none of its own.
         mtu: octets of UDP header and payload that go out in one packet.
+        fragments: more than that goes out in several.
         device: name of the device it sends to, for display.
         up: whether it can send now.
         sendmsg: put the L3 header on (source, destination) and send to L2.
@@ -94,6 +95,7 @@ class MhostProto:
     sendmsg: Callable[[SkBuff, bytes, bytes], None]
     rcv: Rcv
     csum_pseudo: Callable[[bytes, bytes, int], int]
+    fragments: bool = False
     udp: UdpOps | None = None
     init: Callable[[], None] = _nothing
     exit: Callable[[], None] = _nothing

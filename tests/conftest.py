@@ -64,7 +64,7 @@ class Node:
         self.now = 1000.0
         self.errors = []
         self.client = Client(pid=100 + number, uid=0, program="test")
-        self.core = NetCore()
+        self.core = NetCore(lambda: self.now)
         self.config = parse_config(config.format(n=number, kernel=100 + number))
         self.tun = NetDevice("mhost0")
         self.ethernet = tuple(NetDevice(eth.device) for eth in self.config.ethernet)
@@ -143,6 +143,11 @@ class Node:
         dev = dev or self.tun
         queue, dev.tx_queue = dev.tx_queue, []
         return [bytes(skb.data) for skb in queue]
+
+    def reassemblies(self):
+        """Where fragments of IPv4 and IPv6 wait."""
+        handlers = (h.proto.rcv.__self__ for h in self.stack.handlers.values())
+        return [h._reassembly for h in handlers if hasattr(h, "_reassembly")]
 
     @property
     def drops(self):
@@ -250,7 +255,17 @@ def scapy():
 
 
 def _public(names):
-    wanted = ("IP", "IPv6", "UDP", "TCP", "ICMP", "in6_chksum")
+    wanted = [
+        "IP",
+        "IPv6",
+        "UDP",
+        "TCP",
+        "ICMP",
+        "in6_chksum",
+        "fragment6",
+        "defragment",
+        "defragment6",
+    ]
     return {
         k: v for k, v in names.items() if k in wanted or k.startswith(("ICMPv6", "IPv6Ext"))
     }

@@ -147,6 +147,7 @@ class Calls:
     def _on_client(self, client: Client, request: ClientRequest) -> Any:
         match request:
             case Hello():
+                self.release(client)  # a second one begins anew
                 protos = self._table.protos.items()
                 l3 = [(number, p.name, p.family) for number, p in protos]
                 session = f"{self._instance}-{next(self._sessions)}"
@@ -362,3 +363,4 @@ class Calls:
         for handle in client.handles:
             self._table.mhost_put(handle)
         client.handles.clear()
+        client.told.clear()

@@ -9,17 +9,22 @@
       16   |       daddr       |
            +----+----+----+----+  options up to octet 4 * hl
 
-Packets go out atomic (DF set, RFC 6864 section 4), so their identification is 0.
+What fits goes out atomic (DF set, RFC 6864 section 4) with identification 0; what does
+not goes out in fragments, and fragments that come are put together (reassembly.py).
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
+import random
 import struct
 
 from mhostd import native
 from mhostd.dev import ETH_P_IP
 from mhostd.l3.address import inet_ntop, inet_pton
+from mhostd.l3.icmp_limit import IcmpLimit
+from mhostd.l3.reassembly import Fragment, Reassembly
 from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
@@ -37,12 +42,19 @@ _HDR = struct.Struct("!BBHHHBBH4s4s")
 _PSEUDO = struct.Struct("!4s4sHH")  # RFC 768
 _CHECK_AT = 10  # octet of the header checksum
 _DF = 0x4000
-_FRAGMENT = 0x3FFF  # more fragments, or an offset
+_MF = 0x2000
+_OFFSET = 0x1FFF  # in units of 8 octets
+_LENGTH_MAX = 0xFFFF  # octets, header included
+_REASSEMBLY_S = 30.0  # as Linux net.ipv4.ipfrag_time; RFC 1122 section 3.3.2 asks for it
+_PMTU_MIN, _PMTU_S, _PMTU_ENTRIES_MAX = 552, 600.0, 1024  # as Linux net.ipv4.route.*
 _TTL = 64  # RFC 1700, "Assigned Numbers", IP TIME TO LIVE PARAMETER
 
 _ICMP = struct.Struct("!BBH")
 _ICMP_HLEN = 8
-_ECHO_REPLY, _UNREACHABLE, _ECHO = 0, 3, 8
+_ECHO_REPLY, _UNREACHABLE, _ECHO, _TIME_EXCEEDED = 0, 3, 8, 11
+_PROTOCOL, _PORT, _FRAGMENTATION_NEEDED = 2, 3, 4  # codes of _UNREACHABLE
+_REASSEMBLY_TIME = 1  # code of _TIME_EXCEEDED
+_QUOTE_MAX = 576 - 20 - _ICMP_HLEN  # octets, RFC 1812 section 4.3.2.3
 # Linux net/ipv4/icmp.c icmp_err_convert, by code
 _UNREACHABLE_ERRNO = (
     errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.ECONNREFUSED,
@@ -50,6 +62,7 @@ _UNREACHABLE_ERRNO = (
     errno.ENONET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETUNREACH,
     errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH,
 )  # fmt: skip
+_TIME_EXCEEDED_ERRNO = errno.EHOSTUNREACH
 
 
 def inet_csum_pseudo(saddr: bytes, daddr: bytes, ulen: int) -> int:
@@ -64,6 +77,12 @@ class AfInet:
         self._l3 = l3
         self._dev = dev
         self._address = address
+        self._ids = itertools.count(random.getrandbits(16))
+        self._pmtu: dict[bytes, tuple[int, float]] = {}  # by destination, until when
+        self._limit = IcmpLimit()
+        self._reassembly: Reassembly[tuple[bytes, int, int]] = Reassembly(
+            _REASSEMBLY_S, l3.kfree_skb
+        )
         self.inet_ptype = PacketType(type=ETH_P_IP, func=self.inet_rcv)
         self.inet_mhost_proto = MhostProto(
             family=AF_INET,
@@ -78,23 +97,50 @@ class AfInet:
             sendmsg=self.inet_sendmsg,
             rcv=self.inet_rcv,
             csum_pseudo=inet_csum_pseudo,
+            fragments=True,
         )
 
     def inet_sendmsg(
         self, skb: SkBuff, saddr: bytes, daddr: bytes, number: int = IPPROTO_UDP
     ) -> None:
-        """Put the header on and send it, or loop it back if it is for us."""
-        hdr = skb.push(_HDR.size)
-        _HDR.pack_into(hdr, 0, 0x45, 0, len(skb), 0, _DF, _TTL, number, 0, saddr, daddr)
-        struct.pack_into("!H", hdr, _CHECK_AT, ~native.csum_fold(hdr) & 0xFFFF)
+        """Put the header on and send it, in fragments if it must be (RFC 791)."""
         dev = self._l3.lo if daddr == self._address else self._dev
+        room = self._path_mtu(daddr, dev) - _HDR.size
+        if len(skb) <= room:
+            self._send(skb, dev, 0, _DF, number, saddr, daddr)
+            return
+        payload, room = bytes(skb.data), room & ~7
+        id_ = next(self._ids) & 0xFFFF
+        for offset in range(0, len(payload), room):
+            more = _MF if offset + room < len(payload) else 0
+            part = SkBuff.alloc(payload[offset : offset + room])
+            self._send(part, dev, id_, more | offset // 8, number, saddr, daddr)
+
+    def _send(
+        self,
+        skb: SkBuff,
+        dev: NetDevice,
+        id_: int,
+        frag_off: int,
+        number: int,
+        saddr: bytes,
+        daddr: bytes,
+    ) -> None:
+        hdr = skb.push(_HDR.size)
+        fields = (0x45, 0, len(skb), id_, frag_off, _TTL, number, 0, saddr, daddr)
+        _HDR.pack_into(hdr, 0, *fields)
+        struct.pack_into("!H", hdr, _CHECK_AT, ~native.csum_fold(hdr) & 0xFFFF)
         self._l3.mhost_send_to_l2(skb, dev, ETH_P_IP)
+
+    def _path_mtu(self, daddr: bytes, dev: NetDevice) -> int:
+        mtu, until_s = self._pmtu.get(daddr, (dev.mtu, 0.0))
+        return min(mtu, dev.mtu) if self._l3.now() < until_s else dev.mtu
 
     def inet_rcv(self, skb: SkBuff) -> DropReason | None:
         """Check the header (RFC 1122 section 3.2.1) and take it off."""
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL
-        first, _tos, tot_len, _id, frag_off, _ttl, number, _check, saddr, daddr = (
+        first, _tos, tot_len, id_, frag_off, _ttl, number, _check, saddr, daddr = (
             _HDR.unpack_from(skb.buf, skb.head)
         )
         hlen = (first & 0xF) * 4
@@ -108,16 +154,74 @@ class AfInet:
             return DropReason.OTHERHOST
         if saddr[0] in (0, 127) or saddr[0] >= 224:  # RFC 1122 section 3.2.1.3
             return DropReason.IP_INVALID_SOURCE
-        if frag_off & _FRAGMENT:
-            return DropReason.IP_FRAGMENT
         skb.trim(tot_len)
+        header = bytes(skb.data[:hlen])
         skb.pull(hlen)
         skb.saddr, skb.daddr = saddr, daddr
+        if frag_off & (_MF | _OFFSET):
+            whole = self._reassemble(skb, header, (saddr, id_, number), frag_off)
+            if not isinstance(whole, SkBuff):
+                return whole
+            skb = whole
         if number == IPPROTO_ICMP:
             return self._icmp_rcv(skb)
+        packet = skb.head
         ulen = int.from_bytes(skb.data[4:6], "big")
         skb.pseudo_csum = inet_csum_pseudo(saddr, daddr, ulen)
-        return self._l3.mhost_send_to_l4(skb, self.inet_mhost_proto, number)
+        reason = self._l3.mhost_send_to_l4(skb, self.inet_mhost_proto, number)
+        if reason in (DropReason.NO_SOCKET, DropReason.IP_NOPROTO):
+            code = _PORT if reason is DropReason.NO_SOCKET else _PROTOCOL
+            self._icmp_send(_UNREACHABLE, code, header + skb.buf[packet:], saddr)
+        return reason
+
+    def _reassemble(
+        self, skb: SkBuff, header: bytes, key: tuple[bytes, int, int], frag_off: int
+    ) -> SkBuff | DropReason | None:
+        """Hold a fragment; return the datagram once it is whole."""
+        offset, more = 8 * (frag_off & _OFFSET), bool(frag_off & _MF)
+        if more:
+            skb.trim(len(skb) & ~7)  # as Linux does with a length that no host sends
+        if not len(skb):
+            return DropReason.IP_INHDR
+        if len(header) + offset + len(skb) > _LENGTH_MAX:
+            return DropReason.PKT_TOO_BIG
+        counters = self.inet_mhost_proto.counters
+        counters["ip_reasm_reqds"] += 1
+        fragment = Fragment(offset, more, bytes(skb.data), header)
+        held = self._reassembly.add(key, fragment, self._l3.now())
+        if held is None:
+            if len(self._reassembly) == 1:
+                self._l3.add_timer(self._l3.now() + _REASSEMBLY_S, self._expire)
+            return None
+        if isinstance(held, DropReason):
+            return held
+        _first, payload, count = held
+        counters["ip_reasm_oks"] += 1
+        counters["ip_reasm_absorbed"] += count - 1
+        whole = SkBuff(bytearray(payload))
+        whole.dev, whole.saddr, whole.daddr = skb.dev, skb.saddr, skb.daddr
+        return whole
+
+    def _expire(self, now: float) -> None:
+        """Fragments have waited long enough: say so where the first one had come."""
+        for (saddr, _id, _number), first in self._reassembly.expire(now):
+            quoted = first.head + first.payload
+            self._icmp_send(_TIME_EXCEEDED, _REASSEMBLY_TIME, quoted, saddr)
+        when_s = self._reassembly.next_expiry_s
+        if when_s is not None:
+            self._l3.add_timer(when_s, self._expire)
+
+    def _icmp_send(self, type_: int, code: int, quoted: bytes, daddr: bytes) -> None:
+        """Tell a host of an error with its datagram, unless that were too often."""
+        if not self._limit.allow(self._l3.now()):
+            self.inet_mhost_proto.counters["icmp_ratelimited"] += 1
+            return
+        skb = SkBuff.alloc(bytes(_ICMP_HLEN) + quoted[:_QUOTE_MAX])
+        _ICMP.pack_into(skb.buf, skb.head, type_, code, 0)
+        check = ~native.csum_fold(skb.data) & 0xFFFF
+        _ICMP.pack_into(skb.buf, skb.head, type_, code, check)
+        self.inet_mhost_proto.counters["icmp_errors_sent"] += 1
+        self.inet_sendmsg(skb, self._address, daddr, IPPROTO_ICMP)
 
     def _icmp_rcv(self, skb: SkBuff) -> DropReason | None:
         """RFC 792: answer an echo, pass an error on to whom it concerns."""
@@ -136,12 +240,22 @@ class AfInet:
             self.inet_sendmsg(reply, skb.daddr, skb.saddr, IPPROTO_ICMP)
             return None
         if type_ == _UNREACHABLE and code < len(_UNREACHABLE_ERRNO):
+            mtu = int.from_bytes(skb.data[6:8], "big") if code == _FRAGMENTATION_NEEDED else 0
             skb.pull(_ICMP_HLEN)
-            return self._icmp_unreach(skb, _UNREACHABLE_ERRNO[code])
+            return self._icmp_unreach(skb, _UNREACHABLE_ERRNO[code], mtu)
+        if type_ == _TIME_EXCEEDED:
+            skb.pull(_ICMP_HLEN)
+            return self._icmp_unreach(skb, _TIME_EXCEEDED_ERRNO)
         return DropReason.ICMP_TYPE
 
-    def _icmp_unreach(self, skb: SkBuff, err: int) -> DropReason | None:
-        """The quoted header is ours if it has our source address."""
+    def _icmp_unreach(self, skb: SkBuff, err: int, mtu: int = 0) -> DropReason | None:
+        """The quoted header is ours if it has our source address.
+
+        Args:
+            skb: at the quoted header.
+            err: errno.
+            mtu: of the next hop if it was too small for our datagram (RFC 1191).
+        """
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL
         first, *_skip, number, _check, saddr, daddr = _HDR.unpack_from(skb.buf, skb.head)
@@ -152,6 +266,10 @@ class AfInet:
             return DropReason.OTHERHOST
         skb.pull(hlen)
         skb.family, skb.saddr, skb.daddr = AF_INET, saddr, daddr
-        self.inet_mhost_proto.counters["icmp_dest_unreachs"] += 1
+        self.inet_mhost_proto.counters["icmp_errors"] += 1
+        if err == errno.EMSGSIZE:
+            if len(self._pmtu) >= _PMTU_ENTRIES_MAX:
+                del self._pmtu[next(iter(self._pmtu))]
+            self._pmtu[daddr] = (max(mtu, _PMTU_MIN), self._l3.now() + _PMTU_S)
         self._l3.mhost_err(skb, number, err)
         return None

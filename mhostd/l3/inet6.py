@@ -15,11 +15,14 @@ the kernel's, so nobody asks for it.
 from __future__ import annotations
 
 import errno
+import random
 import struct
 
 from mhostd import native
 from mhostd.dev import ETH_P_IPV6
 from mhostd.l3.address import inet6_ntop, inet6_pton
+from mhostd.l3.icmp_limit import IcmpLimit
+from mhostd.l3.reassembly import Fragment, Reassembly
 from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
@@ -37,18 +40,36 @@ _FRAGMENT = 44
 
 _HDR = struct.Struct("!IHBB16s16s")
 _PSEUDO = struct.Struct("!16s16sI3xB")  # RFC 8200 section 8.1
+_LENGTH_AT, _NEXT_AT = 4, 6  # octets of the fields
 _HOP_LIMIT = 64
+_FRAG = struct.Struct("!BBHI")  # next, 0, offset and M, identification
+_OFFSET_AT = 2
+_LENGTH_MAX = 0xFFFF  # octets of payload
+_NO_NEXT_HEADER = 59
+_REASSEMBLY_S = 60.0  # RFC 8200 section 4.5
+_MTU_MIN = 1280  # RFC 8200 section 5
+_PMTU_S, _PMTU_ENTRIES_MAX = 600.0, 1024  # as Linux net.ipv6.route.mtu_expires
 
 _NO_SOURCE = (bytes(16), bytes(15) + b"\1")
 
 _ICMP = struct.Struct("!BBH")
 _ICMP_HLEN = 8
-_UNREACHABLE, _ECHO, _ECHO_REPLY = 1, 128, 129
+_UNREACHABLE, _PACKET_TOO_BIG, _TIME_EXCEEDED, _PARAMETER_PROBLEM = 1, 2, 3, 4
+_ECHO, _ECHO_REPLY = 128, 129
+_PORT = 4  # code of _UNREACHABLE
+_REASSEMBLY_TIME = 1  # code of _TIME_EXCEEDED
+_FIELD, _NEXT_HEADER = 0, 1  # codes of _PARAMETER_PROBLEM
+_QUOTE_MAX = 1280 - 40 - _ICMP_HLEN  # octets, RFC 4443 section 2.4 (c)
 # Linux net/ipv6/icmp.c tab_unreach, by code
 _UNREACHABLE_ERRNO = (
     errno.ENETUNREACH, errno.EACCES, errno.EHOSTUNREACH, errno.EHOSTUNREACH,
     errno.ECONNREFUSED, errno.EACCES, errno.EACCES,
 )  # fmt: skip
+_ERRNO = {  # the same, icmpv6_err_convert
+    _PACKET_TOO_BIG: errno.EMSGSIZE,
+    _TIME_EXCEEDED: errno.EHOSTUNREACH,
+    _PARAMETER_PROBLEM: errno.EPROTO,
+}
 
 
 def inet6_csum_pseudo(
@@ -65,6 +86,11 @@ class AfInet6:
         self._l3 = l3
         self._dev = dev
         self._address = address
+        self._pmtu: dict[bytes, tuple[int, float]] = {}  # by destination, until when
+        self._limit = IcmpLimit()
+        self._reassembly: Reassembly[tuple[bytes, int]] = Reassembly(
+            _REASSEMBLY_S, l3.kfree_skb
+        )
         self.inet6_ptype = PacketType(type=ETH_P_IPV6, func=self.inet6_rcv)
         self.inet6_mhost_proto = MhostProto(
             family=AF_INET6,
@@ -79,17 +105,36 @@ class AfInet6:
             sendmsg=self.inet6_sendmsg,
             rcv=self.inet6_rcv,
             csum_pseudo=inet6_csum_pseudo,
+            fragments=True,
         )
 
     def inet6_sendmsg(
         self, skb: SkBuff, saddr: bytes, daddr: bytes, number: int = IPPROTO_UDP
     ) -> None:
-        """Put the header on and send it, or loop it back if it is for us."""
-        length = len(skb)
-        hdr = (6 << 28, length, number, _HOP_LIMIT, saddr, daddr)
-        _HDR.pack_into(skb.push(_HDR.size), 0, *hdr)
+        """Put the header on and send it, in fragments if it must be (RFC 8200 4.5)."""
         dev = self._l3.lo if daddr == self._address else self._dev
+        room = self._path_mtu(daddr, dev) - _HDR.size
+        if len(skb) <= room:
+            self._send(skb, dev, number, saddr, daddr)
+            return
+        payload, room = bytes(skb.data), (room - _FRAG.size) & ~7
+        id_ = random.getrandbits(32)
+        for offset in range(0, len(payload), room):
+            more = offset + room < len(payload)
+            part = SkBuff.alloc(payload[offset : offset + room])
+            _FRAG.pack_into(part.push(_FRAG.size), 0, number, 0, offset | more, id_)
+            self._send(part, dev, _FRAGMENT, saddr, daddr)
+
+    def _send(
+        self, skb: SkBuff, dev: NetDevice, number: int, saddr: bytes, daddr: bytes
+    ) -> None:
+        hdr = (6 << 28, len(skb), number, _HOP_LIMIT, saddr, daddr)
+        _HDR.pack_into(skb.push(_HDR.size), 0, *hdr)
         self._l3.mhost_send_to_l2(skb, dev, ETH_P_IPV6)
+
+    def _path_mtu(self, daddr: bytes, dev: NetDevice) -> int:
+        mtu, until_s = self._pmtu.get(daddr, (dev.mtu, 0.0))
+        return min(mtu, dev.mtu) if self._l3.now() < until_s else dev.mtu
 
     def inet6_rcv(self, skb: SkBuff) -> DropReason | None:
         """Check the header (RFC 8200 section 3) and take it off."""
@@ -105,18 +150,91 @@ class AfInet6:
         if saddr[0] == 0xFF or saddr in _NO_SOURCE:  # RFC 4291 section 2.5.2, 2.5.3, 2.7
             return DropReason.IP_INVALID_SOURCE
         skb.trim(_HDR.size + length)
+        header = bytes(skb.data[: _HDR.size])
         skb.pull(_HDR.size)
         skb.saddr, skb.daddr = saddr, daddr
         if number == _FRAGMENT:
-            return DropReason.IP_FRAGMENT
+            whole = self._reassemble(skb, header)
+            if not isinstance(whole, tuple):
+                return whole
+            skb, number = whole
         if number in _EXTENSIONS:
             return DropReason.IP_NOPROTO
         if number == IPPROTO_ICMPV6:
             return self._icmpv6_rcv(skb)
+        packet = skb.head
         ulen = int.from_bytes(skb.data[4:6], "big")
         skb.pseudo_csum = inet6_csum_pseudo(saddr, daddr, ulen)
         skb.csum_required = True
-        return self._l3.mhost_send_to_l4(skb, self.inet6_mhost_proto, number)
+        reason = self._l3.mhost_send_to_l4(skb, self.inet6_mhost_proto, number)
+        if reason is DropReason.NO_SOCKET:
+            self._icmpv6_send(_UNREACHABLE, _PORT, header + skb.buf[packet:], saddr)
+        elif reason is DropReason.IP_NOPROTO:
+            quoted = header + skb.buf[packet:]
+            self._icmpv6_send(_PARAMETER_PROBLEM, _NEXT_HEADER, quoted, saddr, _NEXT_AT)
+        return reason
+
+    def _reassemble(self, skb: SkBuff, header: bytes) -> tuple[SkBuff, int] | DropReason | None:
+        """Hold a fragment; return the datagram and what it is once it is whole."""
+        if len(skb) < _FRAG.size:
+            return DropReason.PKT_TOO_SMALL
+        number, _zero, offset_more, id_ = _FRAG.unpack_from(skb.buf, skb.head)
+        fragment_header = bytes(skb.data[: _FRAG.size])
+        skb.pull(_FRAG.size)
+        offset, more = offset_more & 0xFFF8, bool(offset_more & 1)
+        if not offset and not more:
+            return skb, number  # atomic, RFC 6946
+        quoted = header + fragment_header + bytes(skb.data)
+        if more and len(skb) % 8:  # RFC 8200 section 4.5: tell where the length is
+            self._icmpv6_send(_PARAMETER_PROBLEM, _FIELD, quoted, skb.saddr, _LENGTH_AT)
+            return DropReason.IP_INHDR
+        if offset + len(skb) > _LENGTH_MAX:
+            at = _HDR.size + _OFFSET_AT
+            self._icmpv6_send(_PARAMETER_PROBLEM, _FIELD, quoted, skb.saddr, at)
+            return DropReason.PKT_TOO_BIG
+        if not len(skb):
+            return DropReason.IP_INHDR
+        counters = self.inet6_mhost_proto.counters
+        counters["ip_reasm_reqds"] += 1
+        head = header + fragment_header
+        fragment = Fragment(offset, more, bytes(skb.data), head)
+        held = self._reassembly.add((skb.saddr, id_), fragment, self._l3.now())
+        if held is None:
+            if len(self._reassembly) == 1:
+                self._l3.add_timer(self._l3.now() + _REASSEMBLY_S, self._expire)
+            return None
+        if isinstance(held, DropReason):
+            return held
+        first, payload, count = held
+        counters["ip_reasm_oks"] += 1
+        counters["ip_reasm_absorbed"] += count - 1
+        whole = SkBuff(bytearray(payload))
+        whole.dev, whole.saddr, whole.daddr = skb.dev, skb.saddr, skb.daddr
+        return whole, first.head[_HDR.size]
+
+    def _expire(self, now: float) -> None:
+        """Fragments have waited long enough: say so where the first one had come."""
+        for (saddr, _id), first in self._reassembly.expire(now):
+            quoted = first.head + first.payload
+            self._icmpv6_send(_TIME_EXCEEDED, _REASSEMBLY_TIME, quoted, saddr)
+        when_s = self._reassembly.next_expiry_s
+        if when_s is not None:
+            self._l3.add_timer(when_s, self._expire)
+
+    def _icmpv6_send(
+        self, type_: int, code: int, quoted: bytes, daddr: bytes, pointer: int = 0
+    ) -> None:
+        """Tell a host of an error with its packet, unless that were too often."""
+        if not self._limit.allow(self._l3.now()):
+            self.inet6_mhost_proto.counters["icmp_ratelimited"] += 1
+            return
+        skb = SkBuff.alloc(bytes(4) + pointer.to_bytes(4, "big") + quoted[:_QUOTE_MAX])
+        _ICMP.pack_into(skb.buf, skb.head, type_, code, 0)
+        psum = inet6_csum_pseudo(self._address, daddr, len(skb), IPPROTO_ICMPV6)
+        check = ~native.csum_fold(skb.data, psum) & 0xFFFF
+        _ICMP.pack_into(skb.buf, skb.head, type_, code, check)
+        self.inet6_mhost_proto.counters["icmp_errors_sent"] += 1
+        self.inet6_sendmsg(skb, self._address, daddr, IPPROTO_ICMPV6)
 
     def _icmpv6_rcv(self, skb: SkBuff) -> DropReason | None:
         """RFC 4443: answer an echo, pass an error on to whom it concerns."""
@@ -137,10 +255,23 @@ class AfInet6:
         if type_ == _UNREACHABLE and code < len(_UNREACHABLE_ERRNO):
             skb.pull(_ICMP_HLEN)
             return self._icmpv6_unreach(skb, _UNREACHABLE_ERRNO[code])
+        if type_ == _PACKET_TOO_BIG:
+            mtu = int.from_bytes(skb.data[4:8], "big")
+            skb.pull(_ICMP_HLEN)
+            return self._icmpv6_unreach(skb, _ERRNO[type_], mtu)
+        if type_ in _ERRNO:
+            skb.pull(_ICMP_HLEN)
+            return self._icmpv6_unreach(skb, _ERRNO[type_])
         return DropReason.ICMP_TYPE
 
-    def _icmpv6_unreach(self, skb: SkBuff, err: int) -> DropReason | None:
-        """The quoted header is ours if it has our source address."""
+    def _icmpv6_unreach(self, skb: SkBuff, err: int, mtu: int = 0) -> DropReason | None:
+        """The quoted header is ours if it has our source address.
+
+        Args:
+            skb: at the quoted header.
+            err: errno.
+            mtu: of the link that our packet was too big for (RFC 8201).
+        """
         if len(skb) < _HDR.size + 8:
             return DropReason.PKT_TOO_SMALL
         first, _length, number, _hops, saddr, daddr = _HDR.unpack_from(skb.buf, skb.head)
@@ -149,7 +280,16 @@ class AfInet6:
         if saddr != self._address:
             return DropReason.OTHERHOST
         skb.pull(_HDR.size)
+        if number == _FRAGMENT:  # the first of several, or what it concerns is not told
+            number, _zero, offset_more, _id = _FRAG.unpack_from(skb.buf, skb.head)
+            skb.pull(_FRAG.size)
+            if offset_more & 0xFFF8 or len(skb) < 8:
+                number = _NO_NEXT_HEADER
         skb.family, skb.saddr, skb.daddr = AF_INET6, saddr, daddr
-        self.inet6_mhost_proto.counters["icmp_dest_unreachs"] += 1
+        self.inet6_mhost_proto.counters["icmp_errors"] += 1
+        if err == errno.EMSGSIZE:
+            if len(self._pmtu) >= _PMTU_ENTRIES_MAX:
+                del self._pmtu[next(iter(self._pmtu))]
+            self._pmtu[daddr] = (max(mtu, _MTU_MIN), self._l3.now() + _PMTU_S)
         self._l3.mhost_err(skb, number, err)
         return None

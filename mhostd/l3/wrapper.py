@@ -9,6 +9,7 @@ header and call mhost_send_to_l4(). What mhost_register_proto() is given, a
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from mhostd.dev import ETH_P_MHOST, NetCore, NetDevice
 from mhostd.errors import DropReason, MhostError
@@ -51,6 +52,18 @@ class L3Wrapper:
         self.lo = lo
         self.udp = udp
         self.mhost_ptype = PacketType(type=ETH_P_MHOST, func=self.mhost_rcv)
+
+    def now(self) -> float:
+        """Seconds of a clock that never goes back."""
+        return self._core.clock()
+
+    def add_timer(self, when_s: float, callback: Callable[[float], None]) -> None:
+        """Call back once, with the time, when now() has come to `when_s`."""
+        self._core.add_timer(when_s, callback)
+
+    def kfree_skb(self, reason: DropReason, count: int) -> None:
+        """Count frames that were held and end here."""
+        self._core.kfree_skb(reason, count)
 
     def proto_number(self, proto: MhostProto) -> int:
         """Return the number under which a protocol is registered."""

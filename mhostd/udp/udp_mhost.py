@@ -99,7 +99,7 @@ class UdpMhost:
             proto.udp.sendmsg(sk, payload, sa)
             return
         ulen = UDP_HLEN + len(payload)
-        limit = min(UDP_LEN_MAX, proto.mtu())
+        limit = UDP_LEN_MAX if proto.fragments else min(UDP_LEN_MAX, proto.mtu())
         if ulen > limit:
             raise MhostError(
                 errno.EMSGSIZE,

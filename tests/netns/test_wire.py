@@ -19,7 +19,7 @@ def mhost_echo(host):
 
 
 @pytest.mark.parametrize("address", ["10.77.1.1", "fd77:1::1"])
-@pytest.mark.parametrize("size", [0, 1, 56, 1400])
+@pytest.mark.parametrize("size", [0, 1, 56, 1400, 1473, 20_000])
 def test_linux_pings_our_address_from_its_own_host_and_from_another(pair, address, size):
     for host in pair:
         done = host.run(
@@ -29,7 +29,7 @@ def test_linux_pings_our_address_from_its_own_host_and_from_another(pair, addres
 
 
 @pytest.mark.parametrize(("family", "far"), [("inet", "10.77.2.1"), ("inet6", "fd77:2::1")])
-@pytest.mark.parametrize("size", [0, 1, 2, 7, 1000, 1400])
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 1000, 1400, 1473, 9000, 65_000])
 def test_linux_takes_our_udp_and_we_take_its(pair, family, far, size):
     a, b = pair
     app, port = mhost_echo(b)
@@ -135,3 +135,40 @@ def test_our_own_addresses_are_reached_without_leaving_the_host(pair):
         app("sendto", where, where, port)
         assert app("recv")[0] == where
     assert a.show("counters")["lo"]["tx_packets"] == before + 4
+
+
+@pytest.mark.parametrize(("family", "far"), [("inet", "10.77.2.1"), ("inet6", "fd77:2::1")])
+def test_linux_learns_of_a_closed_port_and_so_do_we(pair, family, far):
+    a, _b = pair
+    kernel, ours = a.app(), a.app()
+    kernel("socket", family)
+    kernel("connect", far, 9)
+    kernel("sendto", "anybody?", far, 9)
+    with pytest.raises(OSError, match="refused"):
+        kernel("recv")
+    ours("socket", "mhost")
+    ours("connect", far, 9)
+    ours("sendto", "anybody?", far, 9)
+    with pytest.raises(OSError, match="refused"):
+        ours("recv")
+
+
+def test_a_smaller_link_on_the_way_is_found_and_fitted(lab):
+    a, b = two_hosts(lab)
+    a.start(config(1, 2))
+    b.start(config(2, 1))
+    for host in (a, b):
+        host.ip("link set eth0 mtu 1400")
+    app, port = mhost_echo(b)
+    peer = a.app()
+    peer("socket", "mhost")
+    for where in ("10.77.2.1", "fd77:2::1"):
+        deadline = time.monotonic() + 10
+        while True:  # the first datagrams are lost to the link, and tell of it
+            peer("sendto", "x" * 1420, where, port)
+            try:
+                assert peer("recv")[0].endswith("x" * 1420)
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+    app("stop")

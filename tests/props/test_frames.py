@@ -11,12 +11,14 @@ OTHERPROTO = bytes.fromhex("00031140") + bytes(7) + b"\1" + bytes(7) + b"\2" + T
 
 
 def ended(node, sk):
-    """How many frames ended: delivered, answered, consumed, dropped."""
+    """How many frames ended: delivered, answered, consumed, dropped; or are held."""
     protos = [node.table.proto_named(name) for name in ("inet", "inet6")]
     return {
         "delivered": sk.rx_datagrams,
         "answered": sum(proto.counters["icmp_echos"] for proto in protos),
-        "consumed": sum(proto.counters["icmp_dest_unreachs"] for proto in protos),
+        "consumed": sum(proto.counters["icmp_errors"] for proto in protos),
+        "absorbed": sum(proto.counters["ip_reasm_absorbed"] for proto in protos),
+        "held": sum(handler.fragments for handler in node.reassemblies()),
         "dropped": sum(node.core.drops.values()),
     }
 

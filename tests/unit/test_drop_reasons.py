@@ -6,6 +6,7 @@ import pytest
 
 from mhostd.dev import ETH_P_MHOST, NetDevice
 from mhostd.errors import DropReason
+from mhostd.l3.reassembly import DATAGRAMS_MAX
 
 US4, US6 = "10.77.0.1", "fd77::1"
 PEER4, PEER6 = "10.77.0.101", "fd77::101"
@@ -85,6 +86,39 @@ def skb_of(node, _s):
     return skb
 
 
+def twice(make):
+    """A case that is one frame, two times."""
+
+    def receive(node, s, _golden):
+        for _ in range(2):
+            node.receive(bytes(make(s)))
+
+    return receive
+
+
+def overlapping(node, s, _golden):
+    """The first is held until the second shows that both are wrong: two drops."""
+    node.receive(bytes(ip4(s, flags="MF") / s.Raw(b"x" * 16)))
+    node.receive(bytes(ip4(s, flags="MF", frag=1) / s.Raw(b"x" * 16)))
+    return 2
+
+
+def half_lost(node, s, _golden):
+    node.receive(bytes(v6_fragment(s) / s.Raw(b"x" * 16)))
+    assert not node.drops
+    node.now += 60
+    node.core.run_timers()
+
+
+def too_many_held(node, s, _golden):
+    for i in range(DATAGRAMS_MAX + 1):
+        node.receive(bytes(ip4(s, flags="MF", id=i) / s.Raw(b"x" * 16)))
+
+
+def v6_fragment(s, offset=0):
+    return s.IPv6(src=PEER6, dst=US6) / s.IPv6ExtHdrFragment(offset=offset, m=1, nh=17, id=7)
+
+
 def frame(make, **how):
     """A case that is one frame, made by scapy."""
     return lambda node, s, _golden: node.receive(bytes(make(s)), **how)
@@ -155,9 +189,28 @@ CASES = [
     (R.IP_NOPROTO, "TCP over IPv6", captured("tcp6")),
     (R.IP_NOPROTO, "destination options", captured("udp6_destination_options")),
     (R.IP_NOPROTO, "otherproto next 6", mhost("00030640" + "00" * 7 + "01" + "00" * 8, "eth1")),
-    (R.IP_FRAGMENT, "last fragment of IPv4", captured("udp4_fragment")),
-    (R.IP_FRAGMENT, "first fragment of IPv4", frame(lambda s: udp4(s, flags="MF"))),
-    (R.IP_FRAGMENT, "fragment of IPv6", captured("udp6_fragment")),
+    (
+        R.DUP_FRAG,
+        "twice the same of IPv4",
+        twice(lambda s: ip4(s, flags="MF") / s.Raw(b"x" * 16)),
+    ),
+    (R.FRAG_OVERLAP, "two of IPv4 that overlap", overlapping),
+    (R.FRAG_REASM_TIMEOUT, "the rest of an IPv6 one is lost", half_lost),
+    (R.FRAG_EVICTED, "too many are held", too_many_held),
+    (R.PKT_TOO_BIG, "IPv4", frame(lambda s: ip4(s, frag=8189) / s.Raw(b"x" * 100))),
+    (R.PKT_TOO_BIG, "IPv6", frame(lambda s: v6_fragment(s, offset=8191) / s.Raw(b"x" * 104))),
+    (R.IP_INHDR, "IPv4 fragment without octets", frame(lambda s: ip4(s, flags="MF"))),
+    (
+        R.IP_INHDR,
+        "IPv6 fragment of 9 octets",
+        frame(lambda s: v6_fragment(s) / s.Raw(b"x" * 9)),
+    ),
+    (R.IP_INHDR, "IPv6 fragment without octets", frame(v6_fragment)),
+    (
+        R.PKT_TOO_SMALL,
+        "IPv6 fragment header cut",
+        frame(lambda s: s.IPv6(src=PEER6, dst=US6, nh=44) / s.Raw(b"x" * 7)),
+    ),
     (
         R.IP_INVALID_SOURCE,
         "no address",
@@ -244,8 +297,8 @@ CASES = [
     [pytest.param(reason, make, id=f"{reason}: {name}") for reason, name, make in CASES],
 )
 def test_every_drop_is_counted_once_under_its_reason(node, scapy, golden, reason, make):
-    make(node, scapy, golden)
-    assert node.core.drops == {reason: 1}
+    frames = make(node, scapy, golden) or 1
+    assert node.core.drops == {reason: frames}
 
 
 def test_every_drop_reason_has_a_case():

@@ -187,7 +187,7 @@ CASES = {
     "mhost_table.proto_number ENOENT": lambda node: node.stack.l3_unregister("ipx"),
     "mhost_table.remove_sockaddr_id ENOENT": lambda node: node.table.remove_sockaddr_id("cat"),
     "udp_mhost.udpmhost_sendmsg EMSGSIZE": lambda node: node.sendto(
-        node.socket(), bytes(1473), "10.77.0.2", 7
+        node.socket(), bytes(1485), "testproto:2", 7
     ),
     "udp_table._pick EADDRINUSE": all_ephemeral_ports,
     "udp_table.udp_table_insert EADDRINUSE": port_is_taken,
