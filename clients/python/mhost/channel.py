@@ -91,6 +91,7 @@ class Channel:
 
     Attributes:
         instance: which session this is.
+        inherited: it is another process's, from before a fork.
         on_named: called when the daemon says what an address is called.
         l3_names: L3 handlers by number.
     """
@@ -101,7 +102,7 @@ class Channel:
         Raises:
             OSError: nobody answers, or it refuses; the text says what to do.
         """
-        self.pid = os.getpid()
+        self.inherited = False
         self.instance = ""
         self.l3_names: dict[int, str] = {}
         self.address = address

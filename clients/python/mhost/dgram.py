@@ -113,7 +113,7 @@ class Socket:
         self.close()
 
     def __del__(self) -> None:
-        if not self._closed and self._channel.pid == os.getpid():
+        if not self._closed and not self._channel.inherited:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self._closed = True
             self._arrived.close()
@@ -128,7 +128,7 @@ class Socket:
         if self._closed:
             return
         self._closed = True
-        if self._channel.pid == os.getpid():  # a child's copy of the locks may be held
+        if not self._channel.inherited:  # a child's copy of the locks may be held
             self._channel.leave(self._number, self)
             self._arrived.close()
             self._channel.close_socket(self._number)
@@ -473,7 +473,7 @@ class Socket:
     def _check_open(self) -> None:
         if self._closed:
             raise OSError(errno.EBADF, "the socket is closed")
-        if self._channel.pid != os.getpid():
+        if self._channel.inherited:
             raise OSError(
                 errno.EBADF, "the socket was opened before fork(); open it in the child"
             )
