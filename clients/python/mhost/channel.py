@@ -1,6 +1,6 @@
 """One ZeroMQ connection to the daemon for all sockets of a process.
 
-A DEALER is not thread-safe and its descriptor is edge-triggered, so one lock guards it,
+The lane is not thread-safe and its descriptor is edge-triggered, so one lock guards it,
 and whoever holds the lock takes off all that has arrived. One thread, the pump, waits
 for the descriptor; it turns what comes into each socket's own queue and eventfd.
 
@@ -13,8 +13,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import select
-import struct
 import sys
 import threading
 import time
@@ -24,11 +22,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-import zmq
-
+from mhost.lane import Lane
 from mhostd.uapi import (
     DATA_MAGIC,
-    MESSAGE_MAX,
     VERSION,
     AnsweredRequest,
     Close,
@@ -50,9 +46,6 @@ HELLO_TIMEOUT_S = 3.0
 HELLO_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 1.0
 FULL_RETRY_S = 0.0005
-BACKLOG_MESSAGES = 1000
-
-_MONITOR_EVENT = struct.Struct("=HI")  # zmq_socket_monitor(3), first frame
 
 
 class Member(Protocol):
@@ -119,29 +112,17 @@ class Channel:
         self._waiters: dict[int, _Waiter] = {}
         self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
         self._joined: WeakSet[Member] = WeakSet()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._dealer = self._context.socket(zmq.DEALER)
-        self._dealer.immediate = True  # never queue for a daemon that is not there
-        self._dealer.sndhwm = BACKLOG_MESSAGES
-        self._dealer.rcvhwm = 0  # the daemon is held to each socket's receive buffer
-        self._dealer.maxmsgsize = MESSAGE_MAX
-        self._dealer.reconnect_ivl = 20
-        self._dealer.reconnect_ivl_max = 500
-        self._dealer.linger = 1000
-        self._monitor = self._dealer.get_monitor_socket(
-            zmq.Event.CONNECTED | zmq.Event.DISCONNECTED
-        )
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._dealer.connect(address)
+        self._lane = Lane(address)
         self._pump = threading.Thread(target=self._run, name="mhost-channel", daemon=True)
         self._pump.start()
         with self._ready:
-            if not self._ready.wait_for(lambda: self._up, HELLO_TIMEOUT_S):
-                self.close()
-                raise self._why or ConnectionRefusedError(
-                    errno.ECONNREFUSED,
-                    f"mhostd at {address} does not answer; see `systemctl status mhostd`",
-                )
+            self._ready.wait_for(lambda: self._up, HELLO_TIMEOUT_S)
+        if not self._up:
+            self.close()
+            raise self._why or ConnectionRefusedError(
+                errno.ECONNREFUSED,
+                f"mhostd at {address} does not answer; see `systemctl status mhostd`",
+            )
 
     # --- requests
 
@@ -250,7 +231,7 @@ class Channel:
     def abandon(self, number: int) -> None:
         """Have the pump close a socket; takes no lock, so a finaliser may call it."""
         self._orphans.append(number)
-        os.eventfd_write(self._wake, 1)
+        self._lane.wake()
 
     def _close_orphans(self) -> None:
         while self._orphans:
@@ -296,21 +277,16 @@ class Channel:
         """
         instance = self.instance
         pump = threading.current_thread() is self._pump
-        while True:
-            try:
-                self._dealer.send(message, zmq.DONTWAIT)
-            except zmq.Again:
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise BlockingIOError(
-                        errno.EAGAIN, "the lane to mhostd is full; wait, or send less"
-                    ) from None
-                self._ready.wait(FULL_RETRY_S)
-                if not pump and (not self._up or self.instance != instance):
-                    raise OtherSessionError(errno.ESTALE, "the session ended") from None
-            else:
-                break
-        if int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._drain()  # sending may have eaten the edge
+        while not self._lane.send(message):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise BlockingIOError(
+                    errno.EAGAIN, "the lane to mhostd is full; wait, or send less"
+                )
+            self._ready.wait(FULL_RETRY_S)
+            if not pump and (not self._up or self.instance != instance):
+                raise OtherSessionError(errno.ESTALE, "the session ended")
+        if self._lane.readable():
+            self._drain()
 
     def _wait_until_up(self, deadline: float | None, instance: str = "") -> None:
         if threading.current_thread() is self._pump:
@@ -383,37 +359,18 @@ class Channel:
         if self._hello_at is not None and not self._in_hello:
             left = max(0.0, self._hello_at - time.monotonic())
             timeout_s = left if timeout_s is None else min(left, timeout_s)
-        poll = select.poll()
-        for fd in (
-            int(self._dealer.getsockopt(zmq.FD)),
-            int(self._monitor.getsockopt(zmq.FD)),
-            self._wake,
-        ):
-            poll.register(fd, select.POLLIN)
-        for fd, _events in poll.poll(None if timeout_s is None else timeout_s * 1000):
-            if fd == self._wake:
-                os.eventfd_read(fd)
+        self._lane.wait(timeout_s)
         with self._lock:
             if not self._closed:
-                if self._drain_monitor():
-                    self._hello_at = time.monotonic()
+                for connected in self._lane.changes():
+                    self._hello_at = time.monotonic() if connected else None
+                    if not connected:
+                        self._lose()
                 self._drain()
                 self._close_orphans()
                 due = self._hello_at is not None and self._hello_at <= time.monotonic()
                 if due and not self._in_hello:
                     self._hello()
-
-    def _drain_monitor(self) -> bool:
-        connected = False
-        while True:
-            try:
-                head, _endpoint = self._monitor.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return connected
-            event, _value = _MONITOR_EVENT.unpack(head)
-            connected = event == zmq.Event.CONNECTED
-            if not connected:
-                self._lose()
 
     def _lose(self) -> None:
         """The daemon went away: whoever waits for an answer asks again later."""
@@ -454,11 +411,7 @@ class Channel:
 
     def _drain(self) -> None:
         """With the lock: take everything that has arrived."""
-        while True:
-            try:
-                message = self._dealer.recv(zmq.DONTWAIT)
-            except zmq.Again:
-                return
+        while (message := self._lane.recv()) is not None:
             if message[0] == DATA_MAGIC:
                 number, records = unpack_data(message)
                 member = self._members.get(number)
@@ -483,7 +436,7 @@ class Channel:
             elif isinstance(event, Reset) and not self._saying_hello:
                 self._lose()
                 self._hello_at = time.monotonic()
-                os.eventfd_write(self._wake, 1)  # saying Hello is the pump's
+                self._lane.wake()  # saying Hello is the pump's
 
     def close(self) -> None:
         """End the connection; the daemon frees what was open on it."""
@@ -493,14 +446,10 @@ class Channel:
             self._closed = True
             self._up = False
             self._ready.notify_all()
-        os.eventfd_write(self._wake, 1)
+        self._lane.wake()
         if threading.current_thread() is not self._pump:
             self._pump.join(1.0)
-        self._dealer.disable_monitor()
-        self._monitor.close(0)
-        self._dealer.close()
-        self._context.term()
-        os.close(self._wake)
+        self._lane.close()
 
 
 def check(reply: Reply) -> Any:
