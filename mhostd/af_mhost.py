@@ -226,7 +226,8 @@ class AfMhost:
     def _full(self, sa: SockaddrMhost) -> SockaddrMhost:
         """An explicit address cut to the length of its family."""
         for proto in self._table.mhost_protos_for_family(sa.family):
-            return sa._replace(address=sa.address[: proto.addr_len])
+            if len(sa.address) > proto.addr_len:
+                return sa._replace(address=sa.address[: proto.addr_len])
         return sa
 
     # --- send
@@ -265,6 +266,7 @@ class AfMhost:
             )
         if sa.port == 0:
             raise MhostError(errno.EINVAL, "sendto: port 0 is no destination")
+        sa = self._full(sa)
         usable = self._usable(sk)
         tried: set[Locator] = set()
         failed: MhostError | None = None
@@ -293,7 +295,7 @@ class AfMhost:
         if sa.family == AF_MHOST:
             sock_called(sk, (sa.id_no, sa.port), None)
             return sk.callers[sa.id_no, sa.port]
-        family, port, address, _id_no, scope_id = self._full(sa)
+        family, port, address, _id_no, scope_id = sa
         owner = self._table.mhost_owner(Locator(family, address, scope_id))
         if owner is not None:
             sock_called(sk, (owner.handle, port), None)

@@ -56,6 +56,8 @@ class MhostTable:
         """Begin empty; `ifindex` gives the index of an interface, or 0."""
         self._ifindex = ifindex
         self.protos: dict[int, MhostProto] = {}  # by number
+        self._by_name: dict[str, int] = {}
+        self._by_family: dict[int, list[MhostProto]] = {}
         self.hosts: dict[str, Host] = {}
         self.faults = Faults()
         self._numbers = itertools.count(1)
@@ -79,13 +81,12 @@ class MhostTable:
         """
         routes = self._routes.setdefault(proto.family, [])
         wanted = [(bits, _prefix(a, bits, proto.addr_len)) for a, bits in prefixes]
-        for other in self.protos.values():
-            if other.name == proto.name:
-                raise MhostError(
-                    errno.EEXIST,
-                    f"mhost_register_proto: {proto.name} is registered already; "
-                    "unregister that one first",
-                )
+        if proto.name in self._by_name:
+            raise MhostError(
+                errno.EEXIST,
+                f"mhost_register_proto: {proto.name} is registered already; "
+                "unregister that one first",
+            )
         for bits, value, taken in routes:
             if (bits, value) in wanted:
                 raise MhostError(
@@ -96,6 +97,8 @@ class MhostTable:
         proto.init()
         number = next(self._numbers)
         self.protos[number] = proto
+        self._by_name[proto.name] = number
+        self._by_family.setdefault(proto.family, []).append(proto)
         routes.extend((bits, value, proto) for bits, value in wanted)
         routes.sort(key=lambda route: -route[0])  # longest match first
         return number
@@ -108,6 +111,8 @@ class MhostTable:
         """
         number = self.proto_number(name)
         proto = self.protos.pop(number)
+        del self._by_name[name]
+        self._by_family[proto.family].remove(proto)
         routes = self._routes[proto.family]
         routes[:] = [route for route in routes if route[2] is not proto]
         proto.exit()
@@ -115,18 +120,18 @@ class MhostTable:
 
     def proto_number(self, name: str) -> int:
         """Return the number of a registered protocol; ENOENT if there is none."""
-        for number, proto in self.protos.items():
-            if proto.name == name:
-                return number
-        raise MhostError(errno.ENOENT, f"no L3 handler {name}; {self._known()}")
+        number = self._by_name.get(name)
+        if number is None:
+            raise MhostError(errno.ENOENT, f"no L3 handler {name}; {self._known()}")
+        return number
 
     def proto_named(self, name: str) -> MhostProto | None:
         """Return a registered protocol by name."""
-        return next((p for p in self.protos.values() if p.name == name), None)
+        return self.protos.get(self._by_name.get(name, 0))
 
-    def mhost_protos_for_family(self, family: int) -> list[MhostProto]:
+    def mhost_protos_for_family(self, family: int) -> Sequence[MhostProto]:
         """Return the protocols of a family, in the order of registration."""
-        return [p for p in self.protos.values() if p.family == family]
+        return self._by_family.get(family, ())
 
     def mhost_route(self, family: int, address: bytes) -> MhostProto | None:
         """Return the protocol with the longest prefix that holds the address."""
@@ -328,7 +333,9 @@ class MhostTable:
                 f"address of {len(sa.address)} octets; family {sa.family} "
                 f"({protos[0].name}) has {length}",
             )
-        locator = sa._replace(address=sa.address[:length])
+        locator = sa
+        if len(sa.address) > length:
+            locator = sa._replace(address=sa.address[:length])
         proto = self._way(Locator(sa.family, locator.address, sa.scope_id), heard)
         if proto is None:
             raise MhostError(
