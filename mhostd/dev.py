@@ -20,7 +20,6 @@ from mhostd.structs import PacketType
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
 ETH_P_MHOST = 0x88B5  # IEEE Std 802, Local Experimental EtherType 1
-ETH_HLEN_MIN_PAYLOAD = 46  # octets; Ethernet pads shorter payloads
 
 STATS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "tx_dropped")
 NEIGHBOURS_MAX = 1024  # learned ones; configured ones are not counted

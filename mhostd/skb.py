@@ -59,6 +59,12 @@ class SkBuff:
         """Copy `payload` behind `headroom` octets; the only copy on the way down."""
         return cls(bytearray(headroom) + payload, headroom)
 
+    def reassembled(self, payload: bytes) -> SkBuff:
+        """Return the datagram whose last fragment this is: from and to the same."""
+        whole = SkBuff(bytearray(payload))
+        whole.dev, whole.saddr, whole.daddr = self.dev, self.saddr, self.daddr
+        return whole
+
     def __len__(self) -> int:
         return len(self.buf) - self.head
 

@@ -108,11 +108,6 @@ class Door:
             (int(self._router.getsockopt(zmq.FD)), self.on_readable),
         ]
 
-    @property
-    def clients(self) -> list[Client]:
-        """Those that have said Hello and are connected."""
-        return list(self._clients.values())
-
     # --- in
 
     def on_readable(self) -> None:

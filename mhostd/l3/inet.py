@@ -29,6 +29,7 @@ from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
     L3Wrapper,
+    MhostError,
     MhostProto,
     NetDevice,
     PacketType,
@@ -80,9 +81,6 @@ class AfInet:
         self._ids = itertools.count(random.getrandbits(16))
         self._pmtu: dict[bytes, tuple[int, float]] = {}  # by destination, until when
         self._limit = IcmpLimit()
-        self._reassembly: Reassembly[tuple[bytes, int, int]] = Reassembly(
-            _REASSEMBLY_S, l3.kfree_skb
-        )
         self.inet_ptype = PacketType(type=ETH_P_IP, func=self.inet_rcv)
         self.inet_mhost_proto = MhostProto(
             family=AF_INET,
@@ -98,6 +96,13 @@ class AfInet:
             rcv=self.inet_rcv,
             csum_pseudo=inet_csum_pseudo,
             fragments=True,
+        )
+        self._reassembly: Reassembly[tuple[bytes, int, int]] = Reassembly(
+            _REASSEMBLY_S,
+            l3.kfree_skb,
+            l3.add_timer,
+            self._late,
+            self.inet_mhost_proto.counters,
         )
 
     def inet_sendmsg(
@@ -185,31 +190,16 @@ class AfInet:
             return DropReason.IP_INHDR
         if len(header) + offset + len(skb) > _LENGTH_MAX:
             return DropReason.PKT_TOO_BIG
-        counters = self.inet_mhost_proto.counters
-        counters["ip_reasm_reqds"] += 1
         fragment = Fragment(offset, more, bytes(skb.data), header)
         held = self._reassembly.add(key, fragment, self._l3.now())
-        if held is None:
-            if len(self._reassembly) == 1:
-                self._l3.add_timer(self._l3.now() + _REASSEMBLY_S, self._expire)
-            return None
-        if isinstance(held, DropReason):
+        if held is None or isinstance(held, DropReason):
             return held
-        _first, payload, count = held
-        counters["ip_reasm_oks"] += 1
-        counters["ip_reasm_absorbed"] += count - 1
-        whole = SkBuff(bytearray(payload))
-        whole.dev, whole.saddr, whole.daddr = skb.dev, skb.saddr, skb.daddr
-        return whole
+        return skb.reassembled(held[1])
 
-    def _expire(self, now: float) -> None:
-        """Fragments have waited long enough: say so where the first one had come."""
-        for (saddr, _id, _number), first in self._reassembly.expire(now):
-            quoted = first.head + first.payload
-            self._icmp_send(_TIME_EXCEEDED, _REASSEMBLY_TIME, quoted, saddr)
-        when_s = self._reassembly.next_expiry_s
-        if when_s is not None:
-            self._l3.add_timer(when_s, self._expire)
+    def _late(self, key: tuple[bytes, int, int], first: Fragment) -> None:
+        """Fragments have waited long enough; tell the host that sent them."""
+        quoted = first.head + first.payload
+        self._icmp_send(_TIME_EXCEEDED, _REASSEMBLY_TIME, quoted, key[0])
 
     def _icmp_send(self, type_: int, code: int, quoted: bytes, daddr: bytes) -> None:
         """Tell a host of an error with its datagram, unless that were too often."""
@@ -220,8 +210,11 @@ class AfInet:
         _ICMP.pack_into(skb.buf, skb.head, type_, code, 0)
         check = ~native.csum_fold(skb.data) & 0xFFFF
         _ICMP.pack_into(skb.buf, skb.head, type_, code, check)
+        try:
+            self.inet_sendmsg(skb, self._address, daddr, IPPROTO_ICMP)
+        except MhostError:
+            return  # the device is down: nobody can be told
         self.inet_mhost_proto.counters["icmp_errors_sent"] += 1
-        self.inet_sendmsg(skb, self._address, daddr, IPPROTO_ICMP)
 
     def _icmp_rcv(self, skb: SkBuff) -> DropReason | None:
         """RFC 792: answer an echo, pass an error on to whom it concerns."""

@@ -27,6 +27,7 @@ from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
     L3Wrapper,
+    MhostError,
     MhostProto,
     NetDevice,
     PacketType,
@@ -88,9 +89,6 @@ class AfInet6:
         self._address = address
         self._pmtu: dict[bytes, tuple[int, float]] = {}  # by destination, until when
         self._limit = IcmpLimit()
-        self._reassembly: Reassembly[tuple[bytes, int]] = Reassembly(
-            _REASSEMBLY_S, l3.kfree_skb
-        )
         self.inet6_ptype = PacketType(type=ETH_P_IPV6, func=self.inet6_rcv)
         self.inet6_mhost_proto = MhostProto(
             family=AF_INET6,
@@ -106,6 +104,13 @@ class AfInet6:
             rcv=self.inet6_rcv,
             csum_pseudo=inet6_csum_pseudo,
             fragments=True,
+        )
+        self._reassembly: Reassembly[tuple[bytes, int]] = Reassembly(
+            _REASSEMBLY_S,
+            l3.kfree_skb,
+            l3.add_timer,
+            self._late,
+            self.inet6_mhost_proto.counters,
         )
 
     def inet6_sendmsg(
@@ -194,32 +199,17 @@ class AfInet6:
             return DropReason.PKT_TOO_BIG
         if not len(skb):
             return DropReason.IP_INHDR
-        counters = self.inet6_mhost_proto.counters
-        counters["ip_reasm_reqds"] += 1
         head = header + fragment_header
         fragment = Fragment(offset, more, bytes(skb.data), head)
         held = self._reassembly.add((skb.saddr, id_), fragment, self._l3.now())
-        if held is None:
-            if len(self._reassembly) == 1:
-                self._l3.add_timer(self._l3.now() + _REASSEMBLY_S, self._expire)
-            return None
-        if isinstance(held, DropReason):
+        if held is None or isinstance(held, DropReason):
             return held
-        first, payload, count = held
-        counters["ip_reasm_oks"] += 1
-        counters["ip_reasm_absorbed"] += count - 1
-        whole = SkBuff(bytearray(payload))
-        whole.dev, whole.saddr, whole.daddr = skb.dev, skb.saddr, skb.daddr
-        return whole, first.head[_HDR.size]
+        return skb.reassembled(held[1]), held[0].head[_HDR.size]
 
-    def _expire(self, now: float) -> None:
-        """Fragments have waited long enough: say so where the first one had come."""
-        for (saddr, _id), first in self._reassembly.expire(now):
-            quoted = first.head + first.payload
-            self._icmpv6_send(_TIME_EXCEEDED, _REASSEMBLY_TIME, quoted, saddr)
-        when_s = self._reassembly.next_expiry_s
-        if when_s is not None:
-            self._l3.add_timer(when_s, self._expire)
+    def _late(self, key: tuple[bytes, int], first: Fragment) -> None:
+        """Fragments have waited long enough; tell the host that sent them."""
+        quoted = first.head + first.payload
+        self._icmpv6_send(_TIME_EXCEEDED, _REASSEMBLY_TIME, quoted, key[0])
 
     def _icmpv6_send(
         self, type_: int, code: int, quoted: bytes, daddr: bytes, pointer: int = 0
@@ -233,8 +223,11 @@ class AfInet6:
         psum = inet6_csum_pseudo(self._address, daddr, len(skb), IPPROTO_ICMPV6)
         check = ~native.csum_fold(skb.data, psum) & 0xFFFF
         _ICMP.pack_into(skb.buf, skb.head, type_, code, check)
+        try:
+            self.inet6_sendmsg(skb, self._address, daddr, IPPROTO_ICMPV6)
+        except MhostError:
+            return  # the device is down: nobody can be told
         self.inet6_mhost_proto.counters["icmp_errors_sent"] += 1
-        self.inet6_sendmsg(skb, self._address, daddr, IPPROTO_ICMPV6)
 
     def _icmpv6_rcv(self, skb: SkBuff) -> DropReason | None:
         """RFC 4443: answer an echo, pass an error on to whom it concerns."""

@@ -8,7 +8,7 @@ repetition is dropped alone. Held datagrams are bounded in number, octets and ti
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
@@ -17,11 +17,12 @@ from mhostd.errors import DropReason
 
 DATAGRAMS_MAX = 1024
 OCTETS_MAX = 4 << 20  # of fragments held; as Linux net.ipv4.ipfrag_high_thresh
-LENGTH_MAX = 0xFFFF  # octets of a whole payload
 
 Key = TypeVar("Key", bound=Hashable)
 Drop = Callable[[DropReason, int], None]
 """drop(reason, fragments): these end here."""
+AddTimer = Callable[[float, Callable[[float], None]], None]
+"""add_timer(when_s, callback): call back once, with the time."""
 
 
 class Fragment(NamedTuple):
@@ -59,16 +60,32 @@ class Held:
 class Reassembly(Generic[Key]):
     """Datagrams of one L3 protocol that are not whole yet."""
 
-    def __init__(self, timeout_s: float, drop: Drop) -> None:
-        """Hold fragments for `timeout_s`, and tell `drop` of those that end here."""
+    def __init__(
+        self,
+        timeout_s: float,
+        drop: Drop,
+        add_timer: AddTimer,
+        late: Callable[[Key, Fragment], None],
+        counters: Counter[str],
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            timeout_s: how long fragments are held.
+            drop: told of fragments that end here.
+            add_timer: wakes expire(); one at a time.
+            late: told of each datagram that took too long and whose first fragment had
+                come (RFC 792, RFC 4443 section 3.3).
+            counters: ip_reasm_reqds, ip_reasm_oks and ip_reasm_absorbed are counted there.
+        """
         self._timeout_s = timeout_s
         self._drop = drop
+        self._add_timer = add_timer
+        self._late = late
+        self._counters = counters
+        self._armed = False
         self._held: OrderedDict[Key, Held] = OrderedDict()  # oldest first
         self._octets = 0
-
-    def __len__(self) -> int:
-        """Datagrams held."""
-        return len(self._held)
 
     @property
     def fragments(self) -> int:
@@ -77,7 +94,7 @@ class Reassembly(Generic[Key]):
 
     def add(
         self, key: Key, fragment: Fragment, now: float
-    ) -> tuple[Fragment, bytes, int] | DropReason | None:
+    ) -> tuple[Fragment, bytes] | DropReason | None:
         """Take one fragment.
 
         Args:
@@ -86,9 +103,10 @@ class Reassembly(Generic[Key]):
             now: seconds of a monotonic clock.
 
         Returns:
-            The first fragment, the whole payload and the number of fragments once it is
-            whole; None while it is not; the reason if this fragment is dropped.
+            The first fragment and the whole payload once it is whole; None while it is
+            not; the reason if this fragment is dropped.
         """
+        self._counters["ip_reasm_reqds"] += 1
         held = self._held.get(key)
         if held is None:
             held = self._held[key] = Held(now + self._timeout_s)
@@ -102,9 +120,12 @@ class Reassembly(Generic[Key]):
             del self._held[key]
             self._octets -= held.octets
             payload = b"".join(part.payload for part in held.fragments)
-            return held.fragments[0], payload, len(held.fragments)
+            self._counters["ip_reasm_oks"] += 1
+            self._counters["ip_reasm_absorbed"] += len(held.fragments) - 1
+            return held.fragments[0], payload
         while len(self._held) > DATAGRAMS_MAX or self._octets > OCTETS_MAX:
             self._forget(next(iter(self._held)), DropReason.FRAG_EVICTED)
+        self._arm()
         return None
 
     def _insert(self, held: Held, new: Fragment) -> DropReason | None:
@@ -128,27 +149,24 @@ class Reassembly(Generic[Key]):
         self._octets += len(new.payload)
         return None
 
-    def expire(self, now: float) -> list[tuple[Key, Fragment]]:
-        """Drop what has waited too long.
+    def _arm(self) -> None:
+        """One timer, for the oldest; what is whole before leaves it to find nothing."""
+        oldest = next(iter(self._held.values()), None)
+        if oldest is not None and not self._armed:
+            self._armed = True
+            self._add_timer(oldest.deadline_s, self._expire)
 
-        Returns:
-            Key and first fragment of each datagram whose first one had come: it is told
-            that it took too long (RFC 792, RFC 4443 section 3.3).
-        """
-        late = []
+    def _expire(self, now: float) -> None:
+        """Drop what has waited too long, and say so."""
+        self._armed = False
         while self._held:
             key, held = next(iter(self._held.items()))
             if now < held.deadline_s:
                 break
-            if held.first is not None:
-                late.append((key, held.first))
             self._forget(key, DropReason.FRAG_REASM_TIMEOUT)
-        return late
-
-    @property
-    def next_expiry_s(self) -> float | None:
-        """When expire() has something to do; None while nothing is held."""
-        return next((held.deadline_s for held in self._held.values()), None)
+            if held.first is not None:
+                self._late(key, held.first)
+        self._arm()
 
     def _forget(self, key: Key, reason: DropReason) -> None:
         held = self._held.pop(key)

@@ -205,3 +205,36 @@ def test_an_error_is_never_answered_with_one(node, scapy):
     node.receive(bytes(scapy.IP(src=PEER4, dst=US4) / scapy.ICMP(type=12)))
     node.receive(bytes(scapy.IP(src="224.0.0.1", dst=US4) / scapy.UDP(dport=9)))
     assert node.sent() == []
+
+
+def test_one_timer_waits_whatever_is_held(node, scapy, l3):
+    make, _peer = MAKERS[l3]
+    node.socket("*", 4000)
+    for _ in range(20):
+        for frame in make(scapy):
+            node.receive(frame)
+    for frame in make(scapy)[:-1]:
+        node.receive(frame)
+    assert len(node.core._timers) == 1
+    node.now += 200
+    for _ in range(2):  # for what was whole long ago, then for what is held
+        node.core.run_timers()
+    assert len(node.core._timers) == 0
+    assert node.drops == {"FRAG_REASM_TIMEOUT": len(make(scapy)) - 1}
+
+
+def test_what_cannot_be_told_does_not_stop_what_comes_after(node, scapy, l3):
+    make, _peer = MAKERS[l3]
+    node.receive(make(scapy)[0])
+    node.tun.up = False
+    node.now += 61
+    node.core.run_timers()
+    assert node.drops == {"FRAG_REASM_TIMEOUT": 1}
+    node.receive(make_other(scapy, l3)[0])
+    assert len(node.core._timers) == 1
+
+
+def test_a_closed_port_is_one_drop_also_while_nobody_can_be_told(node, scapy):
+    node.tun.up = False
+    node.receive(bytes(scapy.IP(src=PEER4, dst=US4) / scapy.UDP(dport=9)))
+    assert node.drops == {"NO_SOCKET": 1}
