@@ -233,7 +233,12 @@ class AfMhost:
     # --- send
 
     def mhost_sendmsg(
-        self, sk: Sock, payload: bytes, sa: SockaddrMhost | None, now: float
+        self,
+        sk: Sock,
+        payload: bytes,
+        sa: SockaddrMhost | None,
+        now: float,
+        control: bytes = b"",
     ) -> None:
         """sendmsg(2): translate, bind if unbound, send; nothing is sent on error.
 
@@ -245,6 +250,7 @@ class AfMhost:
             payload: octets of one datagram, at most 65507.
             sa: destination, or None for the connected peer.
             now: seconds of a monotonic clock.
+            control: control messages (cmsg.py), for this datagram alone.
 
         Raises:
             MhostError: EPIPE after shutdown, EDESTADDRREQ, EMSGSIZE, EINVAL for
@@ -355,9 +361,9 @@ class AfMhost:
             raise _no_option("getsockopt", level, option)
         return values[option]
 
-    def mhost_setsockopt(self, sk: Sock, level: int, option: int, value: int) -> None:
+    def mhost_setsockopt(self, sk: Sock, level: int, option: int, value: int | bytes) -> None:
         """setsockopt(2); buffer sizes are doubled and bounded as in Linux."""
-        if level != SOL_SOCKET:
+        if level != SOL_SOCKET or isinstance(value, bytes):
             raise _no_option("setsockopt", level, option)
         if option == SO_RCVBUF:
             sk.rcvbuf = _buffer_size(value)

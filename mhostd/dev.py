@@ -13,7 +13,7 @@ import itertools
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-from mhostd.errors import DropReason, MhostError
+from mhostd.errors import DropReason, End, MhostError, Verdict
 from mhostd.skb import SkBuff
 from mhostd.structs import PacketType
 
@@ -79,6 +79,7 @@ class NetCore:
         self._timer_numbers = itertools.count()
         self.devices: dict[str, NetDevice] = {}
         self.drops: Counter[DropReason] = Counter()
+        self.ends: Counter[Verdict] = Counter()
         self._ptypes: dict[int, PacketType] = {}
         self._dirty: dict[str, NetDevice] = {}
 
@@ -109,14 +110,14 @@ class NetCore:
         dev.stats["rx_bytes"] += len(skb)
         skb.dev = dev.name
         ptype = self._ptypes.get(skb.protocol)
-        reason: DropReason | None = DropReason.UNHANDLED_PROTO
-        if ptype is not None:
-            try:
-                reason = ptype.func(skb)
-            except MhostError:  # it was to be answered, and the device is down
-                reason = DropReason.DEV_READY
-        if reason is not None:
-            self.kfree_skb(reason)
+        self.account(ptype.func(skb) if ptype else DropReason.UNHANDLED_PROTO)
+
+    def account(self, end: End) -> None:
+        """Count how one frame, or one datagram of the host kernel, has ended."""
+        if isinstance(end, Verdict):
+            self.ends[end] += 1
+        else:
+            self.drops[end] += 1
 
     def kfree_skb(self, reason: DropReason, count: int = 1) -> None:
         """Count the one reason for which a frame or a datagram ended here."""

@@ -4,8 +4,8 @@ Downward (an application asked for something): raise `MhostError`. It is an
 `OSError`, so its errno and text cross ZeroMQ and the client raises what a
 kernel socket would have raised.
 
-Upward (a frame arrived): return a `DropReason`. Nobody waits for an exception
-there; `NetCore.netif_receive_skb` counts it, once, for everyone.
+Upward (a frame arrived): return an `End`: a `Verdict` or a `DropReason`. Nobody waits
+for an exception there; `NetCore.netif_receive_skb` counts it, once, for everyone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,15 @@ class HostUnresolvedError(MhostError):
         self.name = name
 
 
+class Verdict(enum.StrEnum):
+    """How a frame ended that was not dropped."""
+
+    DELIVERED = "delivered"  # on a socket's queue
+    ANSWERED = "answered"  # an echo or a timestamp, sent back
+    CONSUMED = "consumed"  # a control message that was acted on
+    HELD = "held"  # a fragment that waits for the others; it ends with them
+
+
 class DropReason(enum.StrEnum):
     """Why a frame was dropped; names follow Linux `enum skb_drop_reason`."""
 
@@ -61,3 +70,6 @@ class DropReason(enum.StrEnum):
     SOCKET_RCVBUFF = "socket_rcvbuff"  # the socket's receive buffer is full
     DEV_READY = "dev_ready"  # going out: the device is down
     FULL_RING = "full_ring"  # going out: the device takes no more
+
+
+End = Verdict | DropReason

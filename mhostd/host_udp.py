@@ -14,17 +14,25 @@ import struct
 from collections.abc import Callable
 
 from mhostd.dev import NetCore
-from mhostd.errors import DropReason, MhostError
-from mhostd.sock import Datagram, Place, Sock
+from mhostd.errors import DropReason, End, MhostError
+from mhostd.l3.icmp import icmp_err_convert, icmpv6_err_convert
+from mhostd.sock import (
+    SO_EE_ORIGIN_ICMP,
+    SO_EE_ORIGIN_LOCAL,
+    Datagram,
+    Place,
+    SkError,
+    Sock,
+)
 from mhostd.structs import Watch
 from mhostd.uapi import SockaddrMhost
 
 RX_BATCH = 64
-QueueRcv = Callable[[Sock, Datagram], DropReason | None]
+QueueRcv = Callable[[Sock, Datagram], End]
 
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
 _EXTENDED_ERR = struct.Struct("=IBBBBII")  # struct sock_extended_err, linux/errqueue.h
-_ORIGIN_LOCAL = 1
+_QUOTE_MAX = 576  # octets of the datagram that an ICMP error is about
 
 
 class HostUdp:
@@ -156,9 +164,7 @@ class HostUdp:
                 break
             source = _from_sockaddr(s.family, address)
             payload = bytes(memoryview(self._buffer)[:octets])
-            reason = self.queue_rcv[s.family](sk, Datagram(payload, source))
-            if reason is not None:
-                self._core.kfree_skb(reason)
+            self._core.account(self.queue_rcv[s.family](sk, Datagram(payload, source)))
         else:
             return
         self._error_queue(sk, s)
@@ -167,15 +173,28 @@ class HostUdp:
         """Report what the error queue holds; return how much that was."""
         for count in range(RX_BATCH):
             try:
-                _data, control, _flags, address = s.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+                data, control, _flags, address = s.recvmsg(_QUOTE_MAX, 512, socket.MSG_ERRQUEUE)
             except OSError:
                 return count
             sa = _from_sockaddr(s.family, address)
-            for _level, _type, data in control:
-                number, origin, *_rest = _EXTENDED_ERR.unpack_from(data)
-                what = f"{address[0]} port {address[1]}: {os.strerror(number)} (ICMP)"
-                sk.error_report(sk, MhostError(number, what), sa, origin == _ORIGIN_LOCAL)
+            for _level, _type, octets in control:
+                sk.error_report(sk, _sk_error(sa, data, octets))
         return RX_BATCH
+
+
+def _sk_error(sa: SockaddrMhost, payload: bytes, octets: bytes) -> SkError:
+    """One control message of the error queue: sock_extended_err, then the offender."""
+    number, origin, type_, code, _pad, info, _data = _EXTENDED_ERR.unpack_from(octets)
+    text = f"{_sockaddr(sa)[0]} port {sa.port}: {os.strerror(number)}"
+    if origin == SO_EE_ORIGIN_LOCAL:
+        return SkError(MhostError(number, text), sa, True, origin, info=info, payload=payload)
+    convert = icmp_err_convert if origin == SO_EE_ORIGIN_ICMP else icmpv6_err_convert
+    _errno, fatal = convert(type_, code) or (number, True)
+    at = _EXTENDED_ERR.size + (4 if sa.family == socket.AF_INET else 8)
+    address = octets[at : at + (4 if sa.family == socket.AF_INET else 16)]
+    offender = SockaddrMhost(sa.family, 0, address)
+    error = MhostError(number, f"{text} (ICMP)")
+    return SkError(error, sa, fatal, origin, type_, code, info, offender, payload)
 
 
 def _sockaddr(sa: SockaddrMhost) -> tuple[str, int] | tuple[str, int, int, int]:

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 MHOST_MAX_HEADER = 64  # octets: 8 UDP + 40 IPv6 + 4 tun_pi, rounded up
 
+# linux/in.h
+IP_PMTUDISC_DONT, IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 0, 1, 2, 3
+IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT = 4, 5
+
 
 class SkBuff:
     """A frame and how far into it we are.
@@ -22,6 +26,9 @@ class SkBuff:
         saddr: L3 address it came from, as the handler spells it in octets.
         daddr: L3 address it came to.
         lladdr: link-layer address it came from or goes to; empty if there is none.
+        ttl: time to live or hop limit it came with, or is to go with; 0 is the default.
+        tos: type of service or traffic class, the same two ways.
+        pmtudisc: going down, IP_PMTUDISC_* of linux/in.h.
         pseudo_csum: partial sum of the L3 pseudo-header, 0 if L3 has none.
         csum_required: L3 does not allow a UDP checksum of 0 (IPv6: RFC 8200,
             section 8.1).
@@ -36,9 +43,12 @@ class SkBuff:
         "head",
         "l3",
         "lladdr",
+        "pmtudisc",
         "protocol",
         "pseudo_csum",
         "saddr",
+        "tos",
+        "ttl",
     )
 
     def __init__(self, buf: bytearray, head: int = 0) -> None:
@@ -51,6 +61,9 @@ class SkBuff:
         self.saddr = b""
         self.daddr = b""
         self.lladdr = b""
+        self.ttl = 0
+        self.tos = 0
+        self.pmtudisc = IP_PMTUDISC_WANT
         self.pseudo_csum = 0
         self.csum_required = False
 
@@ -63,6 +76,7 @@ class SkBuff:
         """Return the datagram whose last fragment this is: from and to the same."""
         whole = SkBuff(bytearray(payload))
         whole.dev, whole.saddr, whole.daddr = self.dev, self.saddr, self.daddr
+        whole.ttl, whole.tos = self.ttl, self.tos
         return whole
 
     def __len__(self) -> int:

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mhostd.errors import DropReason, MhostError
+from mhostd.errors import DropReason, End, MhostError, Verdict
 from mhostd.uapi import SockaddrMhost, record_size
 
 SK_BUF_DEFAULT = 212_992  # octets, as Linux net.core.rmem_default and wmem_default
 SK_BUF_MAX = 2 * 4_194_304  # octets; what SO_RCVBUF may double to
 CALLERS_MAX = 4_096  # peers that one socket remembers, the oldest is forgotten first
 SK_BUF_MIN = 2_304  # octets, SOCK_MIN_RCVBUF of Linux include/net/sock.h
+
+
+# linux/errqueue.h
+SO_EE_ORIGIN_LOCAL, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6 = 1, 2, 3
 
 
 class Datagram(NamedTuple):
@@ -24,11 +28,53 @@ class Datagram(NamedTuple):
         source: locator it came from; `source.id_no` is the known host that has
             that locator, or 0.
         l3: number of the L3 handler that received it.
+        daddr: L3 address of ours that it came to.
+        dev: name of the device that received it.
+        ttl: time to live or hop limit it came with.
+        tos: type of service or traffic class it came with.
+        control: control messages that the socket has asked for.
     """
 
     payload: bytes
     source: SockaddrMhost
     l3: int = 0
+    daddr: bytes = b""
+    dev: str = ""
+    ttl: int = 0
+    tos: int = 0
+    control: bytes = b""
+
+
+class SkError(NamedTuple):
+    """A datagram of a socket failed after its send had returned.
+
+    Attributes:
+        error: errno and text.
+        sa: the destination: as the application had given it if `origin` is
+            SO_EE_ORIGIN_LOCAL, else the locator that the ICMP error is about.
+        fatal: a connected socket is told without having asked for it.
+        origin: SO_EE_ORIGIN_* of linux/errqueue.h.
+        type: of the ICMP message.
+        code: of the ICMP message.
+        info: MTU of the next hop, or pointer to the octet that is wrong, or 0.
+        offender: who sent the ICMP message, if anybody.
+        payload: of the datagram, as far as the message quotes it.
+    """
+
+    error: MhostError
+    sa: SockaddrMhost
+    fatal: bool = True
+    origin: int = SO_EE_ORIGIN_LOCAL
+    type: int = 0
+    code: int = 0
+    info: int = 0
+    offender: SockaddrMhost | None = None
+    payload: bytes = b""
+
+    @property
+    def local(self) -> bool:
+        """It never left this host."""
+        return self.origin == SO_EE_ORIGIN_LOCAL
 
 
 class Locator(NamedTuple):
@@ -99,8 +145,8 @@ class Sock:
         number: what its owner calls it.
         client: its owner.
         data_ready: called after each datagram is queued (sk_data_ready).
-        error_report: called with (sk, error, destination, local) when a datagram
-            failed after its send had returned (sk_error_report).
+        error_report: called with (sk, error) when a datagram failed after its send
+            had returned (sk_error_report).
         sport: bound port, 0 while unbound.
         bound: what bind() was given, or None.
         places: where that is.
@@ -118,7 +164,7 @@ class Sock:
     number: int
     client: Client
     data_ready: Callable[[Sock], None]
-    error_report: Callable[[Sock, MhostError, SockaddrMhost, bool], None]
+    error_report: Callable[[Sock, SkError], None]
     sport: int = 0
     bound: SockaddrMhost | None = None
     places: tuple[Place, ...] = ()
@@ -150,7 +196,7 @@ def sock_called(sk: Sock, key: CallerKey, heard: Heard | None) -> None:
         sk.callers[key] = heard
 
 
-def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> DropReason | None:
+def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> End:
     """Queue one datagram, or say that the receive buffer is full.
 
     As in Linux a datagram is let in while the buffer is not full yet, so one
@@ -159,17 +205,17 @@ def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> DropReason | None:
     if sk.rmem_queued + sk.rmem_sent >= sk.rcvbuf:
         sk.rx_drops += 1
         return DropReason.SOCKET_RCVBUFF
-    sk.rmem_queued += record_size(len(datagram.payload))
+    sk.rmem_queued += record_size(len(datagram.payload), len(datagram.control))
     sk.receive_queue.append(datagram)
     sk.rx_datagrams += 1
     sk.data_ready(sk)
-    return None
+    return Verdict.DELIVERED
 
 
 def sock_dequeue(sk: Sock) -> Datagram:
     """Take the oldest datagram to hand it to the application; it still counts."""
     datagram = sk.receive_queue.popleft()
-    size = record_size(len(datagram.payload))
+    size = record_size(len(datagram.payload), len(datagram.control))
     sk.rmem_queued -= size
     sk.rmem_sent += size
     return datagram

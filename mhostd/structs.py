@@ -8,7 +8,7 @@
     struct proto                Proto          udp/udp_mhost    af_mhost.py
     struct proto_ops            ProtoOps       ipc/calls.py     ipc/door.py
 
-Every Rcv returns None if it took the frame, or the reason for which it did not.
+Every Rcv returns how the frame ended: a Verdict, or the reason for which it was dropped.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from mhostd.errors import DropReason, MhostError
+from mhostd.errors import End
 from mhostd.skb import SkBuff
-from mhostd.sock import Client, Datagram, Place, Sock
+from mhostd.sock import Client, Datagram, Place, SkError, Sock
 from mhostd.uapi import Reply, Request, SockaddrMhost
 
-Rcv = Callable[[SkBuff], DropReason | None]
+Rcv = Callable[[SkBuff], End]
 Watch = Callable[[int, Callable[[], None] | None], None]
 """watch(fd, callback): call back whenever fd is readable; None ends it."""
 
@@ -102,18 +103,40 @@ class MhostProto:
     counters: Counter[str] = field(default_factory=Counter)
 
 
+class IcmpError(NamedTuple):
+    """What an ICMP message says, for the socket whose datagram it quotes.
+
+    Attributes:
+        errno: as Linux icmp_err_convert or tab_unreach has it.
+        fatal: a connected socket is told without having asked for it (the same tables).
+        origin: SO_EE_ORIGIN_ICMP or SO_EE_ORIGIN_ICMP6 of linux/errqueue.h.
+        type: of the message.
+        code: of the message.
+        info: MTU of the next hop, or pointer to the octet that is wrong, or 0.
+        offender: L3 address of the host that sent it.
+    """
+
+    errno: int
+    fatal: bool
+    origin: int
+    type: int
+    code: int
+    info: int
+    offender: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class NetProtocol:
     """One transport, as L3 knows it.
 
     Attributes:
         rcv: take what follows the L3 header.
-        err: an ICMP error quotes a datagram of ours: (skb at the quoted transport
-            header, errno). skb.saddr is us, skb.daddr whom we had sent to.
+        err: an ICMP error quotes a datagram of ours; skb is at the quoted transport
+            header, skb.saddr is us, skb.daddr whom we had sent to.
     """
 
     rcv: Rcv
-    err: Callable[[SkBuff, int], None]
+    err: Callable[[SkBuff, IcmpError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +156,7 @@ class Proto:
     get_port: Callable[[Sock, Sequence[Place], int], None]
     put_port: Callable[[Sock], None]
     connect: Callable[[Sock], None]
-    queue_rcv: Callable[[Sock, Datagram], DropReason | None]
+    queue_rcv: Callable[[Sock, Datagram], End]
 
 
 Answer = Callable[[Reply], object]
@@ -154,4 +177,4 @@ class ProtoOps:
     release: Callable[[Client], None]
 
 
-ErrorReport = Callable[[Sock, MhostError, SockaddrMhost, bool], None]
+ErrorReport = Callable[[Sock, SkError], None]

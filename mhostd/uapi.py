@@ -30,7 +30,8 @@ AF_MHOST = 27
 
 SOL_MHOST = 0x6D68
 MHOST_RECVPKTINFO = 1  # int: attach MHOST_PKTINFO to what recvmsg returns
-MHOST_PKTINFO = 2  # control message: "<L3 name> <locator>", UTF-8
+MHOST_PKTINFO = 2  # control message: "<L3 name> <device> <locator>", UTF-8
+MHOST_RECVERR = 3  # int: queue errors of every L3; and the control message with one
 
 DEFAULT_SOCKET = "ipc:///run/mhostd/mhost.sock"
 DEFAULT_ADMIN_SOCKET = "ipc:///run/mhostd/admin.sock"
@@ -38,6 +39,7 @@ DEFAULT_CONFIG = "/etc/mhostd/mhostd.toml"
 
 ADDRESS_MAX = 16  # octets of an L3 address
 UDP_PAYLOAD_MAX = 65507  # octets: 65535 less 8 of UDP and 20 of IPv4, as in Linux
+OPTION_MAX = 256  # octets of a socket option's value
 HOST_NAME_MAX = 253  # octets, RFC 1035 section 2.3.4 in text form
 MESSAGE_MAX = 1 << 17  # octets of one ZeroMQ message; the answer to Show may be longer
 
@@ -75,6 +77,10 @@ RECORD_ALIGN = 8
 
 RECORD_REPLY = 1  # down: answer with Reply(seq=cookie); without it errors are events
 RECORD_CONNECTED = 2  # down: to the peer of connect(), the address is not looked at
+RECORD_CONTROL = 4  # control messages stand before the payload, behind their length
+
+_CONTROL = struct.Struct("=II")  # octets of control messages, 0
+CONTROL_MAX = 1024  # octets of control messages of one record
 
 _DATA = struct.Struct("=BBHI")  # 0xc1, version, 0, socket number
 DATA_HLEN = _DATA.size
@@ -88,11 +94,13 @@ class Record(NamedTuple):
         sa: going down the destination, coming up the locator it came from; with
             `sa.id_no` the handle of the known host that owns that locator, or 0.
         payload: octets of the datagram (or of several, see segment_size).
-        flags: RECORD_* bits.
+        flags: RECORD_* bits, but for RECORD_CONTROL, which `control` says.
         segment_size: 0, or octets of each datagram in `payload` (the last may be
             shorter).
         cookie: going down what the Reply will carry as seq; coming up the number
             of the L3 handler that received it (HelloReply.l3 names them).
+        control: control messages as msg_control of sendmsg(2) and recvmsg(2) holds
+            them on a 64-bit Linux: struct cmsghdr, data, padding to 8 octets, again.
     """
 
     sa: SockaddrMhost
@@ -100,16 +108,23 @@ class Record(NamedTuple):
     flags: int = 0
     segment_size: int = 0
     cookie: int = 0
+    control: bytes = b""
 
 
-def record_size(payload_len: int) -> int:
-    """Octets a record of that payload takes, padding included."""
+def record_size(payload_len: int, control_len: int = 0) -> int:
+    """Octets a record of that payload and those control messages takes, with padding."""
+    if control_len:
+        payload_len += _CONTROL.size + control_len
     return -(-(RECORD_HLEN + payload_len) // RECORD_ALIGN) * RECORD_ALIGN
 
 
 def pack_record(record: Record) -> bytes:
     """Return the record with its padding; the address is zero padded to 16 octets."""
-    sa, payload, flags, segment_size, cookie = record
+    sa, payload, flags, segment_size, cookie, control = record
+    flags &= ~RECORD_CONTROL
+    if control:
+        flags |= RECORD_CONTROL
+        payload = _CONTROL.pack(len(control), 0) + control + payload
     length = RECORD_HLEN + len(payload)
     head = _RECORD.pack(
         length, flags, segment_size, sa.family, sa.port, cookie,
@@ -131,7 +146,8 @@ def unpack_data(message: bytes) -> tuple[int, Iterator[Record]]:
 
     Raises:
         ValueError: the prefix is short, of another version, or the iterator met a
-            length that does not fit; it names octet and value.
+            length that does not fit or control messages of a wrong length; it names
+            octet and value.
     """
     if len(message) < DATA_HLEN:
         raise ValueError(f"data message of {len(message)} octets; want {DATA_HLEN}")
@@ -155,8 +171,25 @@ def _unpack_records(message: bytes) -> Iterator[Record]:
             )
         sa = SockaddrMhost(family, port, address, id_no, scope)
         payload = message[at + RECORD_HLEN : at + length]
-        yield Record(sa, payload, flags, segment_size, cookie)
+        control = b""
+        if flags & RECORD_CONTROL:
+            flags &= ~RECORD_CONTROL
+            control, payload = _split_control(at, payload)
+        yield Record(sa, payload, flags, segment_size, cookie, control)
         at += -(-length // RECORD_ALIGN) * RECORD_ALIGN
+
+
+def _split_control(at: int, octets: bytes) -> tuple[bytes, bytes]:
+    if len(octets) < _CONTROL.size:
+        raise ValueError(f"record at octet {at}: RECORD_CONTROL, and {len(octets)} octets")
+    controllen, _zero = _CONTROL.unpack_from(octets)
+    limit = min(len(octets) - _CONTROL.size, CONTROL_MAX)
+    if controllen % RECORD_ALIGN or controllen > limit:
+        raise ValueError(
+            f"record at octet {at}: {controllen} octets of control messages; "
+            f"want a multiple of {RECORD_ALIGN} in 0..{limit}"
+        )
+    return octets[_CONTROL.size :][:controllen], octets[_CONTROL.size + controllen :]
 
 
 # --- control messages ------------------------------------------------------
@@ -223,17 +256,17 @@ class Close(_Message, frozen=True, tag="close"):
 
 
 class SetSockOpt(_Message, frozen=True, tag="setsockopt"):
-    """setsockopt(2) for options whose value is an int."""
+    """setsockopt(2); the value as an int, or in octets where it is a structure."""
 
     seq: U32
     sock: U32
     level: int
     option: int
-    value: int
+    value: int | Annotated[bytes, msgspec.Meta(max_length=OPTION_MAX)]
 
 
 class GetSockOpt(_Message, frozen=True, tag="getsockopt"):
-    """getsockopt(2) for options whose value is an int."""
+    """getsockopt(2); the value is an int, or octets where it is a structure."""
 
     seq: U32
     sock: U32
@@ -325,6 +358,26 @@ class Reply(_Message, frozen=True, tag="reply"):
     value: Any = None
 
 
+class ExtendedErr(NamedTuple):
+    """An error as the error queue has it: struct sock_extended_err and its datagram.
+
+    Attributes:
+        origin: SO_EE_ORIGIN_* of linux/errqueue.h.
+        type: of the ICMP message.
+        code: of the ICMP message.
+        info: MTU of the next hop, or pointer to the octet that is wrong, or 0.
+        offender: who sent the ICMP message, or None.
+        payload: of the datagram, as far as the message quotes it.
+    """
+
+    origin: int
+    type: int
+    code: int
+    info: int
+    offender: SockaddrMhost | None
+    payload: bytes
+
+
 class SockError(_Message, frozen=True, tag="sock_error"):
     """A datagram of this socket failed after sendto had returned.
 
@@ -335,6 +388,10 @@ class SockError(_Message, frozen=True, tag="sock_error"):
         sa: the destination: as the application had given it if `local`, else the
             locator that the ICMP error is about.
         local: it never left this host (else an ICMP error came back).
+        fatal: a connected socket gives it as SO_ERROR; the others are for the error
+            queue and for translation.
+        queued: for the error queue, if the socket has asked for the errors of this
+            family (IP_RECVERR, IPV6_RECVERR, MHOST_RECVERR).
     """
 
     sock: U32
@@ -342,6 +399,8 @@ class SockError(_Message, frozen=True, tag="sock_error"):
     text: str
     sa: SockaddrMhost
     local: bool
+    fatal: bool = True
+    queued: ExtendedErr | None = None
 
 
 class Named(_Message, frozen=True, tag="named"):

@@ -103,9 +103,9 @@ class Node:
             self.bind(sk, bind, port)
         return sk
 
-    def _error_report(self, sk, err, sa, local):
-        self.af_mhost.mhost_err(sa, err, self.now)
-        self.errors.append((sk, err.errno, sa, local))
+    def _error_report(self, sk, err):
+        self.af_mhost.mhost_err(err.sa, err.error, self.now)
+        self.errors.append((sk, err.error.errno, err.sa, err.local))
 
     def bind(self, sk, text, port=0):
         return self.af_mhost.mhost_bind(sk, self.sa(text, port))
@@ -121,7 +121,7 @@ class Node:
         """Take all that waits: (payload, host, port) of each datagram."""
         found = []
         while sk.receive_queue:
-            payload, sa, _l3 = sock_dequeue(sk)
+            payload, sa, *_rest = sock_dequeue(sk)
             found.append((payload, self.table.mhost_ntop(sa), sa.port))
         return found
 

@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module imports only from lower ranks. `mhostd` itself has the version and nothing else.
 TABLE = {
-    0: "errors uapi native._pure native._native l3 udp ipc",
+    0: "errors uapi cmsg native._pure native._native l3 udp ipc",
     1: "native skb sock udp.header l3.address",
     2: "structs faults",
     3: "dev mhost_table udp.udp_table",
-    4: "l3.wrapper l3.reassembly l3.icmp_limit udp.udp_mhost",
+    4: "l3.wrapper l3.reassembly l3.icmp l3.icmp_limit udp.udp_mhost",
     5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
     6: "tun eth lo host_udp netlink resolver lock poller ipc.admin ipc.calls ipc.door ipc.show",
     7: "init",
@@ -143,8 +143,8 @@ def test_what_init_loads_by_name_is_below_it(name):
 
 
 @pytest.mark.parametrize("path", CLIENTS, ids=lambda path: path.stem)
-def test_a_client_imports_only_uapi_of_the_daemon(path):
-    allowed = {"mhostd.uapi"} | (CTL_MAY if path.parent.name == "ctl" else set())
+def test_a_client_imports_only_what_both_sides_share(path):
+    allowed = {"mhostd.uapi", "mhostd.cmsg"} | (CTL_MAY if path.parent.name == "ctl" else set())
     of_daemon = {
         name
         for name in imports(ast.parse(path.read_text()))

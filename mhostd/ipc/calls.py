@@ -16,7 +16,7 @@ from typing import Any
 from mhostd.af_mhost import AfMhost
 from mhostd.errors import HostUnresolvedError, MhostError
 from mhostd.mhost_table import MhostTable, host_key
-from mhostd.sock import Client, Datagram, Sock, sock_dequeue, sock_rfree
+from mhostd.sock import Client, Datagram, SkError, Sock, sock_dequeue, sock_rfree
 from mhostd.structs import Answer, ProtoOps
 from mhostd.uapi import (
     AF_INET,
@@ -255,10 +255,11 @@ class Calls:
             raise MhostError(
                 errno.EINVAL,
                 f"record: flags 0x{record.flags:x}, segment size {record.segment_size}; "
-                "0x3 and 0 are what this daemon knows",
+                "0x7 and 0 are what this daemon knows",
             )
         sa = None if record.flags & RECORD_CONNECTED else record.sa
-        self._af_mhost.mhost_sendmsg(sk, record.payload, sa, self._clock())
+        now = self._clock()
+        self._af_mhost.mhost_sendmsg(sk, record.payload, sa, now, record.control)
 
     def _sent(
         self, sk: Sock, record: Record, answer: Answer, err: MhostError | None = None
@@ -300,11 +301,10 @@ class Calls:
     def _sk_data_ready(self, sk: Sock) -> None:
         self._ready[sk] = None
 
-    def _sk_error_report(
-        self, sk: Sock, err: MhostError, sa: SockaddrMhost, local: bool
-    ) -> None:
-        self._af_mhost.mhost_err(sa, err, self._clock())
-        self.send(sk.client, SockError(sk.number, err.errno, err.strerror, sa, local))
+    def _sk_error_report(self, sk: Sock, err: SkError) -> None:
+        number, text = err.error.errno, err.error.strerror
+        self._af_mhost.mhost_err(err.sa, err.error, self._clock())
+        self.send(sk.client, SockError(sk.number, number, text, err.sa, err.local, err.fatal))
 
     def flush(self) -> None:
         """Hand over what has been queued since the last wake, a batch for each socket."""
@@ -324,8 +324,11 @@ class Calls:
         taken: list[tuple[bytes, Datagram]] = []
         octets = 0
         while sk.receive_queue and octets < BATCH_OCTETS:
-            payload, source, l3 = sk.receive_queue[0]
-            record = pack_record(Record(source, payload, cookie=l3))
+            first = sk.receive_queue[0]
+            source = first.source
+            record = pack_record(
+                Record(source, first.payload, cookie=first.l3, control=first.control)
+            )
             if taken and octets + len(record) > BATCH_OCTETS:
                 break
             octets += len(record)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mhostd.l3.address import inet6_ntop, inet6_pton, inet_ntop, inet_pton
-from mhostd.l3.wrapper import DropReason, L3Wrapper, MhostProto, SkBuff, UdpOps
+from mhostd.l3.wrapper import DropReason, End, L3Wrapper, MhostProto, SkBuff, UdpOps
 from mhostd.sock import Datagram, Place, Sock
 from mhostd.uapi import AF_INET, AF_INET6, UDP_PAYLOAD_MAX, SockaddrMhost
 
@@ -63,11 +63,11 @@ class AfHostInet:
         """Never called: udp_mhost hands over to `udp.sendmsg` before headers."""
         raise AssertionError("the host kernel builds its own headers")
 
-    def host_inet_rcv(self, _skb: SkBuff) -> DropReason | None:
+    def host_inet_rcv(self, _skb: SkBuff) -> End:
         """The host kernel's packets never come as frames with EtherType MHOST."""
         return DropReason.UNHANDLED_PROTO
 
-    def host_inet_queue_rcv(self, sk: Sock, datagram: Datagram) -> DropReason | None:
+    def host_inet_queue_rcv(self, sk: Sock, datagram: Datagram) -> End:
         """A datagram that the kernel has demultiplexed to our socket of `sk`."""
         number = self._l3.proto_number(self.host_inet_mhost_proto)
         return self._l3.udp.queue_rcv(sk, datagram._replace(l3=number))

@@ -23,18 +23,28 @@ import struct
 from mhostd import native
 from mhostd.dev import ETH_P_IP
 from mhostd.l3.address import inet_ntop, inet_pton
+from mhostd.l3.icmp import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    icmp_err_convert,
+)
 from mhostd.l3.icmp_limit import IcmpLimit
 from mhostd.l3.reassembly import Fragment, Reassembly
 from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
+    End,
+    IcmpError,
     L3Wrapper,
     MhostError,
     MhostProto,
     NetDevice,
     PacketType,
     SkBuff,
+    Verdict,
 )
+from mhostd.sock import SO_EE_ORIGIN_ICMP
 from mhostd.uapi import AF_INET
 
 IPPROTO_ICMP = 1
@@ -53,17 +63,9 @@ _TTL = 64  # RFC 1700, "Assigned Numbers", IP TIME TO LIVE PARAMETER
 _ICMP = struct.Struct("!BBH")
 _ICMP_HLEN = 8
 _ECHO_REPLY, _UNREACHABLE, _ECHO, _TIME_EXCEEDED = 0, 3, 8, 11
-_PROTOCOL, _PORT, _FRAGMENTATION_NEEDED = 2, 3, 4  # codes of _UNREACHABLE
+_PROTOCOL, _PORT = 2, 3  # codes of _UNREACHABLE
 _REASSEMBLY_TIME = 1  # code of _TIME_EXCEEDED
 _QUOTE_MAX = 576 - 20 - _ICMP_HLEN  # octets, RFC 1812 section 4.3.2.3
-# Linux net/ipv4/icmp.c icmp_err_convert, by code
-_UNREACHABLE_ERRNO = (
-    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.ECONNREFUSED,
-    errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EHOSTDOWN,
-    errno.ENONET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETUNREACH,
-    errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH,
-)  # fmt: skip
-_TIME_EXCEEDED_ERRNO = errno.EHOSTUNREACH
 
 
 def inet_csum_pseudo(saddr: bytes, daddr: bytes, ulen: int) -> int:
@@ -141,11 +143,11 @@ class AfInet:
         mtu, until_s = self._pmtu.get(daddr, (dev.mtu, 0.0))
         return min(mtu, dev.mtu) if self._l3.now() < until_s else dev.mtu
 
-    def inet_rcv(self, skb: SkBuff) -> DropReason | None:
+    def inet_rcv(self, skb: SkBuff) -> End:
         """Check the header (RFC 1122 section 3.2.1) and take it off."""
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL
-        first, _tos, tot_len, id_, frag_off, _ttl, number, _check, saddr, daddr = (
+        first, tos, tot_len, id_, frag_off, ttl, number, _check, saddr, daddr = (
             _HDR.unpack_from(skb.buf, skb.head)
         )
         hlen = (first & 0xF) * 4
@@ -162,7 +164,7 @@ class AfInet:
         skb.trim(tot_len)
         header = bytes(skb.data[:hlen])
         skb.pull(hlen)
-        skb.saddr, skb.daddr = saddr, daddr
+        skb.saddr, skb.daddr, skb.ttl, skb.tos = saddr, daddr, ttl, tos
         if frag_off & (_MF | _OFFSET):
             whole = self._reassemble(skb, header, (saddr, id_, number), frag_off)
             if not isinstance(whole, SkBuff):
@@ -181,7 +183,7 @@ class AfInet:
 
     def _reassemble(
         self, skb: SkBuff, header: bytes, key: tuple[bytes, int, int], frag_off: int
-    ) -> SkBuff | DropReason | None:
+    ) -> SkBuff | End:
         """Hold a fragment; return the datagram once it is whole."""
         offset, more = 8 * (frag_off & _OFFSET), bool(frag_off & _MF)
         if more:
@@ -192,7 +194,9 @@ class AfInet:
             return DropReason.PKT_TOO_BIG
         fragment = Fragment(offset, more, bytes(skb.data), header)
         held = self._reassembly.add(key, fragment, self._l3.now())
-        if held is None or isinstance(held, DropReason):
+        if held is None:
+            return Verdict.HELD
+        if isinstance(held, DropReason):
             return held
         return skb.reassembled(held[1])
 
@@ -216,7 +220,7 @@ class AfInet:
             return  # the device is down: nobody can be told
         self.inet_mhost_proto.counters["icmp_errors_sent"] += 1
 
-    def _icmp_rcv(self, skb: SkBuff) -> DropReason | None:
+    def _icmp_rcv(self, skb: SkBuff) -> End:
         """RFC 792: answer an echo, pass an error on to whom it concerns."""
         if len(skb) < _ICMP_HLEN:
             return DropReason.PKT_TOO_SMALL
@@ -230,24 +234,31 @@ class AfInet:
             check = ~native.csum_fold(reply.data) & 0xFFFF
             _ICMP.pack_into(reply.buf, reply.head, _ECHO_REPLY, 0, check)
             counters["icmp_echos"] += 1
-            self.inet_sendmsg(reply, skb.daddr, skb.saddr, IPPROTO_ICMP)
-            return None
-        if type_ == _UNREACHABLE and code < len(_UNREACHABLE_ERRNO):
-            mtu = int.from_bytes(skb.data[6:8], "big") if code == _FRAGMENTATION_NEEDED else 0
-            skb.pull(_ICMP_HLEN)
-            return self._icmp_unreach(skb, _UNREACHABLE_ERRNO[code], mtu)
-        if type_ == _TIME_EXCEEDED:
-            skb.pull(_ICMP_HLEN)
-            return self._icmp_unreach(skb, _TIME_EXCEEDED_ERRNO)
-        return DropReason.ICMP_TYPE
+            self._answer(reply, skb.saddr)
+            return Verdict.ANSWERED
+        converted = icmp_err_convert(type_, code)
+        if converted is None:
+            return DropReason.ICMP_TYPE
+        info = 0
+        if type_ == ICMP_PARAMETERPROB:
+            info = skb.data[4]
+        elif (type_, code) == (ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED):
+            info = int.from_bytes(skb.data[6:8], "big")
+        skb.pull(_ICMP_HLEN)
+        err = IcmpError(*converted, SO_EE_ORIGIN_ICMP, type_, code, info, skb.saddr)
+        return self._icmp_unreach(skb, err)
 
-    def _icmp_unreach(self, skb: SkBuff, err: int, mtu: int = 0) -> DropReason | None:
-        """The quoted header is ours if it has our source address.
+    def _answer(self, skb: SkBuff, daddr: bytes) -> None:
+        """Send an ICMP message back; a device that is down has its own counter."""
+        try:
+            self.inet_sendmsg(skb, self._address, daddr, IPPROTO_ICMP)
+        except MhostError:
+            self._l3.kfree_skb(DropReason.DEV_READY, 1)
 
-        Args:
-            skb: at the quoted header.
-            err: errno.
-            mtu: of the next hop if it was too small for our datagram (RFC 1191).
+    def _icmp_unreach(self, skb: SkBuff, err: IcmpError) -> End:
+        """Take an error about a datagram whose header is quoted, at `skb`.
+
+        It is ours if it has our source address.
         """
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL
@@ -260,9 +271,9 @@ class AfInet:
         skb.pull(hlen)
         skb.family, skb.saddr, skb.daddr = AF_INET, saddr, daddr
         self.inet_mhost_proto.counters["icmp_errors"] += 1
-        if err == errno.EMSGSIZE:
+        if err.errno == errno.EMSGSIZE:
             if len(self._pmtu) >= _PMTU_ENTRIES_MAX:
                 del self._pmtu[next(iter(self._pmtu))]
-            self._pmtu[daddr] = (max(mtu, _PMTU_MIN), self._l3.now() + _PMTU_S)
+            self._pmtu[daddr] = (max(err.info, _PMTU_MIN), self._l3.now() + _PMTU_S)
         self._l3.mhost_err(skb, number, err)
-        return None
+        return Verdict.CONSUMED

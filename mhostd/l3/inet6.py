@@ -21,18 +21,23 @@ import struct
 from mhostd import native
 from mhostd.dev import ETH_P_IPV6
 from mhostd.l3.address import inet6_ntop, inet6_pton
+from mhostd.l3.icmp import ICMPV6_PARAMPROB, ICMPV6_PKT_TOOBIG, icmpv6_err_convert
 from mhostd.l3.icmp_limit import IcmpLimit
 from mhostd.l3.reassembly import Fragment, Reassembly
 from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
+    End,
+    IcmpError,
     L3Wrapper,
     MhostError,
     MhostProto,
     NetDevice,
     PacketType,
     SkBuff,
+    Verdict,
 )
+from mhostd.sock import SO_EE_ORIGIN_ICMP6
 from mhostd.uapi import AF_INET6
 
 IPPROTO_ICMPV6 = 58
@@ -55,22 +60,12 @@ _NO_SOURCE = (bytes(16), bytes(15) + b"\1")
 
 _ICMP = struct.Struct("!BBH")
 _ICMP_HLEN = 8
-_UNREACHABLE, _PACKET_TOO_BIG, _TIME_EXCEEDED, _PARAMETER_PROBLEM = 1, 2, 3, 4
+_UNREACHABLE, _TIME_EXCEEDED, _PARAMETER_PROBLEM = 1, 3, 4
 _ECHO, _ECHO_REPLY = 128, 129
 _PORT = 4  # code of _UNREACHABLE
 _REASSEMBLY_TIME = 1  # code of _TIME_EXCEEDED
 _FIELD, _NEXT_HEADER = 0, 1  # codes of _PARAMETER_PROBLEM
 _QUOTE_MAX = 1280 - 40 - _ICMP_HLEN  # octets, RFC 4443 section 2.4 (c)
-# Linux net/ipv6/icmp.c tab_unreach, by code
-_UNREACHABLE_ERRNO = (
-    errno.ENETUNREACH, errno.EACCES, errno.EHOSTUNREACH, errno.EHOSTUNREACH,
-    errno.ECONNREFUSED, errno.EACCES, errno.EACCES,
-)  # fmt: skip
-_ERRNO = {  # the same, icmpv6_err_convert
-    _PACKET_TOO_BIG: errno.EMSGSIZE,
-    _TIME_EXCEEDED: errno.EHOSTUNREACH,
-    _PARAMETER_PROBLEM: errno.EPROTO,
-}
 
 
 def inet6_csum_pseudo(
@@ -141,11 +136,11 @@ class AfInet6:
         mtu, until_s = self._pmtu.get(daddr, (dev.mtu, 0.0))
         return min(mtu, dev.mtu) if self._l3.now() < until_s else dev.mtu
 
-    def inet6_rcv(self, skb: SkBuff) -> DropReason | None:
+    def inet6_rcv(self, skb: SkBuff) -> End:
         """Check the header (RFC 8200 section 3) and take it off."""
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL
-        first, length, number, _hops, saddr, daddr = _HDR.unpack_from(skb.buf, skb.head)
+        first, length, number, hops, saddr, daddr = _HDR.unpack_from(skb.buf, skb.head)
         if first >> 28 != 6:
             return DropReason.IP_INHDR
         if length > len(skb) - _HDR.size:
@@ -158,6 +153,7 @@ class AfInet6:
         header = bytes(skb.data[: _HDR.size])
         skb.pull(_HDR.size)
         skb.saddr, skb.daddr = saddr, daddr
+        skb.ttl, skb.tos = hops, first >> 20 & 0xFF
         if number == _FRAGMENT:
             whole = self._reassemble(skb, header)
             if not isinstance(whole, tuple):
@@ -179,7 +175,7 @@ class AfInet6:
             self._icmpv6_send(_PARAMETER_PROBLEM, _NEXT_HEADER, quoted, saddr, _NEXT_AT)
         return reason
 
-    def _reassemble(self, skb: SkBuff, header: bytes) -> tuple[SkBuff, int] | DropReason | None:
+    def _reassemble(self, skb: SkBuff, header: bytes) -> tuple[SkBuff, int] | End:
         """Hold a fragment; return the datagram and what it is once it is whole."""
         if len(skb) < _FRAG.size:
             return DropReason.PKT_TOO_SMALL
@@ -202,7 +198,9 @@ class AfInet6:
         head = header + fragment_header
         fragment = Fragment(offset, more, bytes(skb.data), head)
         held = self._reassembly.add((skb.saddr, id_), fragment, self._l3.now())
-        if held is None or isinstance(held, DropReason):
+        if held is None:
+            return Verdict.HELD
+        if isinstance(held, DropReason):
             return held
         return skb.reassembled(held[1]), held[0].head[_HDR.size]
 
@@ -229,7 +227,7 @@ class AfInet6:
             return  # the device is down: nobody can be told
         self.inet6_mhost_proto.counters["icmp_errors_sent"] += 1
 
-    def _icmpv6_rcv(self, skb: SkBuff) -> DropReason | None:
+    def _icmpv6_rcv(self, skb: SkBuff) -> End:
         """RFC 4443: answer an echo, pass an error on to whom it concerns."""
         if len(skb) < _ICMP_HLEN:
             return DropReason.PKT_TOO_SMALL
@@ -243,27 +241,25 @@ class AfInet6:
             check = ~native.csum_fold(reply.data, psum) & 0xFFFF
             _ICMP.pack_into(reply.buf, reply.head, _ECHO_REPLY, 0, check)
             self.inet6_mhost_proto.counters["icmp_echos"] += 1
-            self.inet6_sendmsg(reply, skb.daddr, skb.saddr, IPPROTO_ICMPV6)
-            return None
-        if type_ == _UNREACHABLE and code < len(_UNREACHABLE_ERRNO):
-            skb.pull(_ICMP_HLEN)
-            return self._icmpv6_unreach(skb, _UNREACHABLE_ERRNO[code])
-        if type_ == _PACKET_TOO_BIG:
-            mtu = int.from_bytes(skb.data[4:8], "big")
-            skb.pull(_ICMP_HLEN)
-            return self._icmpv6_unreach(skb, _ERRNO[type_], mtu)
-        if type_ in _ERRNO:
-            skb.pull(_ICMP_HLEN)
-            return self._icmpv6_unreach(skb, _ERRNO[type_])
-        return DropReason.ICMP_TYPE
+            try:
+                self.inet6_sendmsg(reply, skb.daddr, skb.saddr, IPPROTO_ICMPV6)
+            except MhostError:
+                self._l3.kfree_skb(DropReason.DEV_READY, 1)
+            return Verdict.ANSWERED
+        converted = icmpv6_err_convert(type_, code)
+        if converted is None:
+            return DropReason.ICMP_TYPE
+        info = 0
+        if type_ in (ICMPV6_PKT_TOOBIG, ICMPV6_PARAMPROB):
+            info = int.from_bytes(skb.data[4:8], "big")
+        skb.pull(_ICMP_HLEN)
+        err = IcmpError(*converted, SO_EE_ORIGIN_ICMP6, type_, code, info, skb.saddr)
+        return self._icmpv6_unreach(skb, err)
 
-    def _icmpv6_unreach(self, skb: SkBuff, err: int, mtu: int = 0) -> DropReason | None:
-        """The quoted header is ours if it has our source address.
+    def _icmpv6_unreach(self, skb: SkBuff, err: IcmpError) -> End:
+        """Take an error about a packet whose header is quoted, at `skb`.
 
-        Args:
-            skb: at the quoted header.
-            err: errno.
-            mtu: of the link that our packet was too big for (RFC 8201).
+        It is ours if it has our source address.
         """
         if len(skb) < _HDR.size + 8:
             return DropReason.PKT_TOO_SMALL
@@ -280,9 +276,9 @@ class AfInet6:
                 number = _NO_NEXT_HEADER
         skb.family, skb.saddr, skb.daddr = AF_INET6, saddr, daddr
         self.inet6_mhost_proto.counters["icmp_errors"] += 1
-        if err == errno.EMSGSIZE:
+        if err.errno == errno.EMSGSIZE:
             if len(self._pmtu) >= _PMTU_ENTRIES_MAX:
                 del self._pmtu[next(iter(self._pmtu))]
-            self._pmtu[daddr] = (max(mtu, _MTU_MIN), self._l3.now() + _PMTU_S)
+            self._pmtu[daddr] = (max(err.info, _MTU_MIN), self._l3.now() + _PMTU_S)
         self._l3.mhost_err(skb, number, err)
-        return None
+        return Verdict.CONSUMED

@@ -20,6 +20,7 @@ from mhostd import native
 from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
+    End,
     L3Wrapper,
     MhostProto,
     NetDevice,
@@ -82,7 +83,7 @@ class AfOtherproto:
         dev = self._l3.lo if daddr == self._address else self._dev
         self._l3.mhost_send_to_l2(skb, dev, neighbour=(AF_OTHERPROTO, daddr))
 
-    def otherproto_rcv(self, skb: SkBuff) -> DropReason | None:
+    def otherproto_rcv(self, skb: SkBuff) -> End:
         """Check the header and take it off."""
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL

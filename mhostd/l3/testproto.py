@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 
-from mhostd.l3.wrapper import DropReason, L3Wrapper, MhostProto, NetDevice, SkBuff
+from mhostd.l3.wrapper import DropReason, End, L3Wrapper, MhostProto, NetDevice, SkBuff
 from mhostd.uapi import AF_TESTPROTO
 
 _HDR = struct.Struct("!HH2s2s")
@@ -60,7 +60,7 @@ class AfTestproto:
         dev = self._l3.lo if daddr == self._address else self._dev
         self._l3.mhost_send_to_l2(skb, dev, neighbour=(AF_TESTPROTO, daddr))
 
-    def testproto_rcv(self, skb: SkBuff) -> DropReason | None:
+    def testproto_rcv(self, skb: SkBuff) -> End:
         """Check the eight octets and take them off."""
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL

@@ -12,15 +12,17 @@ import struct
 from collections.abc import Callable
 
 from mhostd.dev import ETH_P_MHOST, NetCore, NetDevice
-from mhostd.errors import DropReason, MhostError
+from mhostd.errors import DropReason, End, MhostError, Verdict
 from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
 from mhostd.sock import Locator
-from mhostd.structs import MhostProto, NetProtocol, PacketType, Proto, UdpOps
+from mhostd.structs import IcmpError, MhostProto, NetProtocol, PacketType, Proto, UdpOps
 
 __all__ = [
     "IPPROTO_UDP",
     "DropReason",
+    "End",
+    "IcmpError",
     "L3Wrapper",
     "Locator",
     "MhostError",
@@ -29,6 +31,7 @@ __all__ = [
     "PacketType",
     "SkBuff",
     "UdpOps",
+    "Verdict",
 ]
 
 IPPROTO_UDP = 17
@@ -102,7 +105,7 @@ class L3Wrapper:
         if skb.lladdr:
             self._core.devices[skb.dev].neigh_update(family, saddr, skb.lladdr)
 
-    def mhost_rcv(self, skb: SkBuff) -> DropReason | None:
+    def mhost_rcv(self, skb: SkBuff) -> End:
         """Take an ETH_P_MHOST frame; its first two octets name the family."""
         if len(skb) < _FAMILY.size:
             return DropReason.PKT_TOO_SMALL
@@ -113,7 +116,7 @@ class L3Wrapper:
 
     def mhost_send_to_l4(
         self, skb: SkBuff, proto: MhostProto, number: int = IPPROTO_UDP
-    ) -> DropReason | None:
+    ) -> End:
         """Hand what follows the L3 header of `proto` to its L4 protocol."""
         protocol = self._l4.get(number)
         if protocol is None:
@@ -122,13 +125,13 @@ class L3Wrapper:
         skb.l3 = self.proto_number(proto)
         return protocol.rcv(skb)
 
-    def mhost_err(self, skb: SkBuff, number: int, err: int) -> None:
+    def mhost_err(self, skb: SkBuff, number: int, err: IcmpError) -> None:
         """Hand an ICMP error to the L4 protocol whose packet it quotes.
 
         Args:
             skb: at the quoted L4 header; family, saddr (us) and daddr are set.
             number: the quoted protocol number.
-            err: errno.
+            err: what the message says.
         """
         if number in self._l4:
             self._l4[number].err(skb, err)

@@ -7,11 +7,20 @@ import os
 from collections.abc import Sequence
 
 from mhostd import native
-from mhostd.errors import DropReason, MhostError
+from mhostd.errors import DropReason, End, MhostError
 from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
-from mhostd.sock import Datagram, Heard, Locator, Place, Sock, sock_called, sock_queue_rcv_skb
-from mhostd.structs import MhostProto, NetProtocol, Proto
+from mhostd.sock import (
+    Datagram,
+    Heard,
+    Locator,
+    Place,
+    SkError,
+    Sock,
+    sock_called,
+    sock_queue_rcv_skb,
+)
+from mhostd.structs import IcmpError, MhostProto, NetProtocol, Proto
 from mhostd.uapi import AF_MHOST, SockaddrMhost
 from mhostd.udp.header import UDP_HLEN, UDP_LEN_MAX, UdpHeader
 from mhostd.udp.udp_table import UdpKey, UdpTable
@@ -122,7 +131,7 @@ class UdpMhost:
 
     # --- up
 
-    def udp_mhost_rcv(self, skb: SkBuff) -> DropReason | None:
+    def udp_mhost_rcv(self, skb: SkBuff) -> End:
         """Check a datagram and queue it on the socket that its ports belong to."""
         datagram = skb.data
         hdr = UdpHeader.parse(datagram)
@@ -137,11 +146,12 @@ class UdpMhost:
         if sk is None:
             return DropReason.NO_SOCKET
         source = SockaddrMhost(skb.family, hdr.source, skb.saddr)
+        payload = bytes(datagram[UDP_HLEN:])
         return self.udp_mhost_queue_rcv(
-            sk, Datagram(bytes(datagram[UDP_HLEN:]), source, skb.l3)
+            sk, Datagram(payload, source, skb.l3, skb.daddr, skb.dev, skb.ttl, skb.tos)
         )
 
-    def udp_mhost_queue_rcv(self, sk: Sock, datagram: Datagram) -> DropReason | None:
+    def udp_mhost_queue_rcv(self, sk: Sock, datagram: Datagram) -> End:
         """Queue a datagram on its socket, whichever UDP it came through."""
         source = datagram.source
         locator = Locator(source.family, source.address, source.scope_id)
@@ -168,12 +178,12 @@ class UdpMhost:
         except MhostError:  # unbound, and held by nobody: the name means no host now
             return False
 
-    def udp_mhost_err(self, skb: SkBuff, err: int) -> None:
+    def udp_mhost_err(self, skb: SkBuff, err: IcmpError) -> None:
         """An ICMP error quotes our datagram: tell its socket.
 
         Args:
             skb: at the quoted UDP header, of which at least 8 octets are there.
-            err: errno, as Linux icmp_err_convert has it.
+            err: what the message says.
         """
         hdr = UdpHeader.parse(skb.data)
         if isinstance(hdr, DropReason) and len(skb) < UDP_HLEN:
@@ -183,5 +193,9 @@ class UdpMhost:
         sk = self._ports.udp_table_lookup(key)
         if sk is not None:
             sa = SockaddrMhost(skb.family, dest, skb.daddr)
-            text = f"{self._table.mhost_ntop(sa)}: {os.strerror(err)} (ICMP)"
-            sk.error_report(sk, MhostError(err, text), sa, False)
+            text = f"{self._table.mhost_ntop(sa)}: {os.strerror(err.errno)} (ICMP)"
+            offender = SockaddrMhost(skb.family, 0, err.offender)
+            quoted = bytes(skb.data[UDP_HLEN:])
+            sk.error_report(
+                sk, SkError(MhostError(err.errno, text), sa, *err[1:-1], offender, quoted)
+            )

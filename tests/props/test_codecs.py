@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mhostd.cmsg import CMSG_ALIGN, pack_cmsgs, unpack_cmsgs
 from mhostd.errors import DropReason, MhostError
 from mhostd.netlink import parse_links
 from mhostd.uapi import (
     DATA_MAGIC,
+    RECORD_CONTROL,
     RECORD_HLEN,
     Record,
     SockaddrMhost,
@@ -25,9 +27,18 @@ RECORDS = st.builds(
     Record,
     st.builds(SockaddrMhost, U16, U16, st.binary(max_size=16), U32, U32),
     st.binary(max_size=200),
-    U16,
+    U16.map(lambda flags: flags & ~RECORD_CONTROL),
     U16,
     U32,
+    st.binary(max_size=64).map(lambda octets: octets[: len(octets) & ~7]),
+)
+CMSGS = st.lists(
+    st.tuples(
+        st.integers(-(2**31), 2**31 - 1),
+        st.integers(-(2**31), 2**31 - 1),
+        st.binary(max_size=40),
+    ),
+    max_size=4,
 )
 
 
@@ -44,12 +55,30 @@ def test_a_udp_header_is_read_or_refused_and_never_raises(octets):
 @given(sock=U32, records=st.lists(RECORDS, max_size=5))
 def test_records_are_read_as_they_were_written(sock, records):
     packed = [pack_record(record) for record in records]
-    assert [len(one) for one in packed] == [record_size(len(r.payload)) for r in records]
+    assert [len(one) for one in packed] == [
+        record_size(len(r.payload), len(r.control)) for r in records
+    ]
     number, read = unpack_data(pack_data(sock, b"".join(packed)))
     padded = [
         r._replace(sa=r.sa._replace(address=r.sa.address.ljust(16, b"\0"))) for r in records
     ]
     assert (number, list(read)) == (sock, padded)
+
+
+@given(messages=CMSGS)
+def test_control_messages_are_read_as_they_were_written(messages):
+    control = pack_cmsgs(messages)
+    assert len(control) % CMSG_ALIGN == 0
+    assert unpack_cmsgs(control) == messages
+
+
+@given(octets=st.binary(max_size=64))
+def test_control_messages_are_read_or_refused(octets):
+    try:
+        messages = unpack_cmsgs(octets)
+    except ValueError:
+        return
+    assert sum(len(m.data) for m in messages) <= len(octets)
 
 
 MESSAGES = st.one_of(

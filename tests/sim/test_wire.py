@@ -10,7 +10,7 @@ def echo_server(wire, number, port=7):
 
     def serve():
         while sk.receive_queue:
-            payload, source, _l3 = sk.receive_queue.popleft()
+            payload, source, *_ = sk.receive_queue.popleft()
             node.af_mhost.mhost_sendmsg(sk, payload, source, node.now)
 
     wire.apps.append(serve)

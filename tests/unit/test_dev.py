@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from mhostd.dev import NEIGHBOURS_MAX, NetCore, NetDevice
-from mhostd.errors import DropReason, MhostError
+from mhostd.errors import DropReason, MhostError, Verdict
 from mhostd.skb import SkBuff
 from mhostd.structs import PacketType
 
@@ -28,12 +28,17 @@ def frame(protocol, data=b"hello"):
 
 def test_a_frame_goes_to_whoever_takes_its_ethertype(core, dev):
     got = []
-    core.dev_add_pack(PacketType(0x0800, lambda skb: got.append(("v4", skb.dev))))
-    core.dev_add_pack(PacketType(0x86DD, lambda skb: got.append(("v6", skb.dev))))
+
+    def take(what):
+        got.append(what)
+        return Verdict.DELIVERED
+
+    core.dev_add_pack(PacketType(0x0800, lambda skb: take(("v4", skb.dev))))
+    core.dev_add_pack(PacketType(0x86DD, lambda skb: take(("v6", skb.dev))))
     for protocol in (0x86DD, 0x0800):
         core.netif_receive_skb(dev, frame(protocol))
     assert got == [("v6", "eth0"), ("v4", "eth0")]
-    assert core.drops == {}
+    assert (core.ends, core.drops) == ({Verdict.DELIVERED: 2}, {})
     assert +dev.stats == {"rx_packets": 2, "rx_bytes": 10}
 
 
@@ -45,7 +50,7 @@ def test_the_reason_that_comes_back_is_counted(core, dev):
 
 
 def test_a_packet_type_that_is_removed_takes_no_more(core, dev):
-    first, other = PacketType(1, lambda _skb: None), PacketType(1, lambda _skb: None)
+    first, other = (PacketType(1, lambda _skb: Verdict.CONSUMED) for _ in range(2))
     core.dev_add_pack(first)
     core.dev_remove_pack(other)  # not the one that is there
     core.netif_receive_skb(dev, frame(1))

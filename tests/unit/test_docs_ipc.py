@@ -97,8 +97,8 @@ def test_the_offsets_of_a_record_are_those_of_the_code():
     assert rows[-1] == (str(uapi.RECORD_HLEN), "", "payload")
     # the code agrees: each field of a record has its own value at its own offset
     sa = uapi.SockaddrMhost(0x0101, 0x0202, b"\x03" * 16, 0x04040404, 0x05050505)
-    record = uapi.pack_record(uapi.Record(sa, b"", 0x0606, 0x0707, 0x08080808))
-    values = [b"\x06", b"\x07", b"\x01", b"\x02", b"\x08", b"\x03", b"\x04", b"\x05"]
+    record = uapi.pack_record(uapi.Record(sa, b"", 0x0A0A, 0x0707, 0x08080808))
+    values = [b"\x0a", b"\x07", b"\x01", b"\x02", b"\x08", b"\x03", b"\x04", b"\x05"]
     for (at, size, _name), value in zip(want[1:], values, strict=True):
         assert record[at : at + size] == value * size
 

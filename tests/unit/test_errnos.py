@@ -19,7 +19,7 @@ PACKAGE = Path(mhostd.__file__).parent
 SOURCES = [
     *(PACKAGE / f"{name}.py" for name in ("af_mhost", "mhost_table", "dev", "init")),
     *(PACKAGE / "udp").glob("*.py"),
-    *(PACKAGE / "l3").glob("*.py"),
+    *(path for path in (PACKAGE / "l3").glob("*.py") if path.stem != "icmp"),  # it translates
 ]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mhostd.errors import DropReason
+from mhostd.errors import DropReason, Verdict
 from mhostd.sock import (
     CALLERS_MAX,
     Client,
@@ -37,8 +37,8 @@ def queue(sk, payload=b"12345678"):
 
 
 def test_the_owner_is_told_of_each_datagram(sk, ready):
-    assert queue(sk) is None
-    assert queue(sk) is None
+    assert queue(sk) is Verdict.DELIVERED
+    assert queue(sk) is Verdict.DELIVERED
     assert ready == [sk, sk]
     assert (sk.rx_datagrams, len(sk.receive_queue)) == (2, 2)
 
@@ -51,13 +51,17 @@ def test_datagrams_come_out_in_the_order_in_which_they_came(sk):
 
 def test_a_full_buffer_refuses_and_counts(sk, ready):
     sk.rcvbuf = 2 * record_size(8)
-    assert [queue(sk) for _ in range(3)] == [None, None, DropReason.SOCKET_RCVBUFF]
+    assert [queue(sk) for _ in range(3)] == [
+        Verdict.DELIVERED,
+        Verdict.DELIVERED,
+        DropReason.SOCKET_RCVBUFF,
+    ]
     assert (sk.rx_datagrams, sk.rx_drops, len(ready)) == (2, 1, 2)
 
 
 def test_a_datagram_larger_than_the_whole_buffer_is_let_in_while_it_is_empty(sk):
     sk.rcvbuf = 100
-    assert queue(sk, bytes(1000)) is None
+    assert queue(sk, bytes(1000)) is Verdict.DELIVERED
     assert queue(sk, b"") is DropReason.SOCKET_RCVBUFF
 
 
@@ -68,7 +72,7 @@ def test_what_the_application_has_not_consumed_fills_the_buffer_too(sk):
     assert (sk.rmem_queued, sk.rmem_sent) == (0, record_size(8))
     assert queue(sk) is DropReason.SOCKET_RCVBUFF
     sock_rfree(sk, record_size(8))
-    assert queue(sk) is None
+    assert queue(sk) is Verdict.DELIVERED
 
 
 def test_credit_beyond_what_was_sent_gives_no_more_room(sk):

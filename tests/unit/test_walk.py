@@ -25,7 +25,7 @@ def test_a_datagram_arrives_and_its_source_can_be_answered(
     assert skb.protocol == ethertype
     there.receive(*here.sent(here.core.devices[device]), dev=there.core.devices[device])
 
-    payload, sa, number = server.receive_queue[0]
+    payload, sa, number, *_ = server.receive_queue[0]
     assert payload == b"question"
     assert there.table.protos[number].name == l3
     assert there.received(server) == [(b"question", source, client.sport)]
@@ -42,7 +42,7 @@ def test_an_answer_to_a_host_by_its_handle_goes_to_the_host(make_node):
     client, server = here.socket(), there.socket("*", 5101)
     here.sendto(client, b"question", "robot", 5101)
     there.receive(*here.sent(here.core.devices["eth0"]))
-    _payload, source, _l3 = server.receive_queue[0]
+    _payload, source, *_ = server.receive_queue[0]
     base = there.table.hosts["base"]
     assert source.id_no == base.handle
     by_name = SockaddrMhost(27, source.port, b"", source.id_no)

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from mhostd.errors import DropReason, MhostError
+from mhostd.errors import DropReason, MhostError, Verdict
 from mhostd.skb import SkBuff
 from mhostd.uapi import AF_INET, SockaddrMhost
 
@@ -23,7 +23,7 @@ def test_a_datagram_goes_to_the_kernel_as_it_is(kernel_node, kernel, host):
 def test_a_datagram_of_the_kernel_is_queued_with_its_l3(kernel_node, kernel, host, name):
     node = kernel_node
     sk = node.socket("*", 4000)
-    assert kernel.deliver(sk, b"hello", node.sa(host, 7)) is None
+    assert kernel.deliver(sk, b"hello", node.sa(host, 7)) is Verdict.DELIVERED
     assert [datagram.l3 for datagram in sk.receive_queue] == [node.table.proto_number(name)]
     assert node.received(sk) == [(b"hello", host, 7)]
 
@@ -33,7 +33,10 @@ def test_what_the_kernel_has_demultiplexed_is_filtered_and_bounded_too(kernel_no
     sk = node.socket("*", 4000)
     sk.rcvbuf = 40
     sa = node.sa(AWAY4, 7)
-    assert [kernel.deliver(sk, b"", sa) for _ in range(2)] == [None, DropReason.SOCKET_RCVBUFF]
+    assert [kernel.deliver(sk, b"", sa) for _ in range(2)] == [
+        Verdict.DELIVERED,
+        DropReason.SOCKET_RCVBUFF,
+    ]
     node.connect(sk, AWAY6, 7)
     assert kernel.deliver(sk, b"", sa) is DropReason.SOCKET_FILTER
 

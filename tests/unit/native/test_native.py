@@ -58,7 +58,7 @@ stack.af_mhost.mhost_bind(sk, SockaddrMhost(27, 4000))
 skb = SkBuff(bytearray.fromhex(sys.argv[1]))
 skb.protocol = 0x0800
 core.netif_receive_skb(tun, skb)
-payload, source, _l3 = sk.receive_queue.popleft()
+payload, source, *_ = sk.receive_queue.popleft()
 stack.af_mhost.mhost_sendmsg(sk, payload, source, 0.0)
 print(tun.tx_queue[0].data.hex())
 """
