@@ -11,11 +11,24 @@ import os
 import resource
 import socket
 import struct
+import sys
 from collections.abc import Callable
 
+from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.dev import NetCore
 from mhostd.errors import DropReason, End, MhostError
 from mhostd.l3.icmp import icmp_err_convert, icmpv6_err_convert
+from mhostd.options import (
+    IP_MTU,
+    IP_PKTINFO,
+    IPV6_MTU,
+    IPV6_PKTINFO,
+    IPV6_RECVPKTINFO,
+    OPTIONS,
+    SO_BINDTODEVICE,
+    SO_RXQ_OVFL,
+    Key,
+)
 from mhostd.sock import (
     SO_EE_ORIGIN_ICMP,
     SO_EE_ORIGIN_LOCAL,
@@ -25,12 +38,22 @@ from mhostd.sock import (
     Sock,
 )
 from mhostd.structs import Watch
-from mhostd.uapi import SockaddrMhost
+from mhostd.uapi import CONTROL_MAX, MHOST_RECVPKTINFO, SOL_MHOST, SockaddrMhost
 
 RX_BATCH = 64
 QueueRcv = Callable[[Sock, Datagram], End]
 
+_LEVEL: dict[int, int] = {
+    socket.AF_INET: socket.IPPROTO_IP,
+    socket.AF_INET6: socket.IPPROTO_IPV6,
+}
+_SEND_TRIES = 4  # of one datagram, each after errors of earlier ones
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
+# Control message -> octet of the interface index in it, and the option that asks for it
+_PKTINFO = {
+    (socket.IPPROTO_IP, IP_PKTINFO): (0, (socket.IPPROTO_IP, IP_PKTINFO)),
+    (socket.IPPROTO_IPV6, IPV6_PKTINFO): (16, (socket.IPPROTO_IPV6, IPV6_RECVPKTINFO)),
+}
 _EXTENDED_ERR = struct.Struct("=IBBBBII")  # struct sock_extended_err, linux/errqueue.h
 _QUOTE_MAX = 576  # octets of the datagram that an ICMP error is about
 
@@ -40,6 +63,7 @@ class HostUdp:
 
     Attributes:
         queue_rcv: by address family, who takes what arrives; filled in by init.
+        rx_datagrams: that have arrived.
     """
 
     def __init__(self, core: NetCore, watch: Watch) -> None:
@@ -48,7 +72,9 @@ class HostUdp:
         self._open_sockets = 0
         self._watch = watch
         self._socks: dict[tuple[Sock, int], list[socket.socket]] = {}
+        self._dropped: dict[socket.socket, int] = {}  # by the kernel, with SO_RXQ_OVFL
         self._buffer = bytearray(65536)
+        self.rx_datagrams = 0
         self.queue_rcv: dict[int, QueueRcv] = {}
 
     @staticmethod
@@ -98,7 +124,7 @@ class HostUdp:
                 "raise LimitNOFILE of the daemon, or bind to mhostd's own addresses",
             )
         try:
-            s = self._open(place.family)
+            s = self._open(sk, place.family)
         except OSError as err:
             raise _error("socket", f"{place.l3}", err) from None
         try:
@@ -112,24 +138,82 @@ class HostUdp:
         return int(s.getsockname()[1])
 
     @staticmethod
-    def _open(family: int) -> socket.socket:
+    def _open(sk: Sock, family: int) -> socket.socket:
+        """A kernel socket with the options of ours, that belongs to its application's user.
+
+        The user is what SO_REUSEPORT of Linux compares, and what `ss -e` shows.
+        """
         s = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        if family == socket.AF_INET6:
-            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            s.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-        else:
-            s.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        try:
+            if family == socket.AF_INET6:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                s.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+            else:
+                s.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+            if sk.client.uid != os.geteuid():
+                os.fchown(s.fileno(), sk.client.uid, -1)
+            levels = (socket.SOL_SOCKET, _LEVEL[family])
+            for (level, option), value in sk.options.items():
+                if level in levels and OPTIONS[level, option].kernel:
+                    s.setsockopt(level, option, value)
+            for (level, option), octets in sk.structures:
+                if level in levels:
+                    s.setsockopt(level, option, octets)
+            if sk.device:
+                s.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, sk.device.encode() + b"\0")
+            _want_pktinfo(s, sk)
+        except BaseException:
+            s.close()
+            raise
         return s
+
+    def setsockopt(self, sk: Sock, family: int, key: Key, value: int | bytes) -> None:
+        """Set an option on the kernel sockets of one family.
+
+        A socket that is not bound yet has none; a passing one then says what the kernel
+        says of the value, and those of the bind get it with the others.
+
+        Raises:
+            MhostError: what setsockopt(2) says.
+        """
+        bound = self._socks.get((sk, family), [])
+        try:
+            probe = [] if bound else [self._open(sk, family)]
+            for s in bound or probe:
+                s.setsockopt(*key, value)
+                _want_pktinfo(s, sk)
+        except OSError as err:
+            raise _error("setsockopt", f"option {key[1]} of level {key[0]}", err) from None
+        finally:
+            for s in probe:
+                s.close()
+
+    @staticmethod
+    def path_mtu(sa: SockaddrMhost) -> int:
+        """Octets of L3 packet that reach a locator, as the kernel knows it.
+
+        Raises:
+            MhostError: what connect(2) says: ENETUNREACH, EHOSTUNREACH.
+        """
+        option = IP_MTU if sa.family == socket.AF_INET else IPV6_MTU
+        to = _sockaddr(sa)
+        try:
+            with socket.socket(sa.family, socket.SOCK_DGRAM) as s:
+                s.connect(to)
+                return s.getsockopt(_LEVEL[sa.family], option)
+        except OSError as err:
+            raise _error("getsockopt", f"MTU of the path to {to[0]}", err) from None
 
     def release(self, sk: Sock, family: int) -> None:
         """Close the kernel sockets of one family."""
         for s in self._socks.pop((sk, family), ()):
             self._watch(s.fileno(), None)
             s.close()
+            self._dropped.pop(s, None)
             self._open_sockets -= 1
 
-    def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost) -> None:
-        """Send one datagram from the kernel socket of that family.
+    def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost, control: bytes) -> None:
+        """Send one datagram from the kernel socket of that family, with control messages.
 
         Raises:
             MhostError: what sendto(2) says of this datagram.
@@ -140,22 +224,34 @@ class HostUdp:
                 errno.ENETUNREACH, "sendto: the socket is not bound in this family"
             )
         to = _sockaddr(sa)
-        try:
-            socks[0].sendto(payload, to)
-        except OSError as err:
-            # With IP_RECVERR a pending error of an earlier datagram is raised here
-            # instead of sending; take it off the queue and send.
-            if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
-                self._core.kfree_skb(DropReason.FULL_RING)
+        messages = [each for each in unpack_cmsgs(control) if each.level == _LEVEL[sa.family]]
+        for left in reversed(range(_SEND_TRIES)):
+            try:
+                if messages:
+                    socks[0].sendmsg([payload], messages, 0, to)
+                else:
+                    socks[0].sendto(payload, to)
+            except OSError as err:
+                if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
+                    self._core.kfree_skb(DropReason.FULL_RING)
+                    return
+                # With IP_RECVERR a pending error of an earlier datagram is raised here
+                # instead of sending; take it off the queue and send. EMSGSIZE is of this
+                # one, though it is on the queue as well.
+                pending = self._error_queue(sk, socks[0])
+                if not pending or not left or err.errno == errno.EMSGSIZE:
+                    raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
+            else:
                 return
-            if not self._error_queue(sk, socks[0]):
-                raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
-            self.sendmsg(sk, payload, sa)
 
     def _on_readable(self, sk: Sock, s: socket.socket) -> None:
         for _ in range(RX_BATCH):
+            control, dev = b"", ""
             try:
-                octets, address = s.recvfrom_into(self._buffer)
+                if sk.wants_control:
+                    octets, control, dev, address = self._recvmsg(sk, s)
+                else:
+                    octets, address = s.recvfrom_into(self._buffer)
             except BlockingIOError:
                 break
             except OSError:
@@ -164,10 +260,37 @@ class HostUdp:
                 break
             source = _from_sockaddr(s.family, address)
             payload = bytes(memoryview(self._buffer)[:octets])
-            self._core.account(self.queue_rcv[s.family](sk, Datagram(payload, source)))
+            self.rx_datagrams += 1
+            datagram = Datagram(payload, source, dev=dev, control=control)
+            self._core.account(self.queue_rcv[s.family](sk, datagram))
         else:
             return
         self._error_queue(sk, s)
+
+    def _recvmsg(
+        self, sk: Sock, s: socket.socket
+    ) -> tuple[int, bytes, str, tuple[str, int] | tuple[str, int, int, int]]:
+        """Receive with the kernel's control messages, those that the socket has asked for.
+
+        Returns:
+            Octets in the buffer, control messages, name of the device, source.
+        """
+        octets, messages, _flags, address = s.recvmsg_into([self._buffer], CONTROL_MAX)
+        dev, kept = "", []
+        for level, type_, data in messages:
+            if (level, type_) == (socket.SOL_SOCKET, SO_RXQ_OVFL):
+                total = int.from_bytes(data, sys.byteorder)
+                sk.rx_drops += total - self._dropped.get(s, 0)
+                self._dropped[s] = total
+                continue
+            pktinfo = _PKTINFO.get((level, type_))
+            if pktinfo is not None:
+                at, asked = pktinfo
+                dev = _ifname(int.from_bytes(data[at : at + 4], sys.byteorder))
+                if not sk.options.get(asked):
+                    continue
+            kept.append((level, type_, data))
+        return octets, pack_cmsgs(kept), dev, address
 
     def _error_queue(self, sk: Sock, s: socket.socket) -> int:
         """Report what the error queue holds; return how much that was."""
@@ -180,6 +303,20 @@ class HostUdp:
             for _level, _type, octets in control:
                 sk.error_report(sk, _sk_error(sa, data, octets))
         return RX_BATCH
+
+
+def _want_pktinfo(s: socket.socket, sk: Sock) -> None:
+    """MHOST_PKTINFO names the device, which the kernel tells with its own PKTINFO."""
+    if sk.options.get((SOL_MHOST, MHOST_RECVPKTINFO)):
+        option = IP_PKTINFO if s.family == socket.AF_INET else IPV6_RECVPKTINFO
+        s.setsockopt(_LEVEL[s.family], option, 1)
+
+
+def _ifname(ifindex: int) -> str:
+    try:
+        return socket.if_indextoname(ifindex)
+    except OSError:
+        return ""  # gone meanwhile
 
 
 def _sk_error(sa: SockaddrMhost, payload: bytes, octets: bytes) -> SkError:

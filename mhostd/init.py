@@ -109,6 +109,7 @@ def mhost_init(
     ethernet: tuple[NetDevice, ...] = (),
     host_udp: HostUdp | None = None,
     rng: Random | None = None,
+    realtime_ns: Callable[[], int] = lambda: 0,
 ) -> Stack:
     """Build a stack on devices that are open already.
 
@@ -118,13 +119,14 @@ def mhost_init(
         tun: the TUN, if the configuration has one.
         ethernet: devices in the order of the configuration.
         host_udp: the host kernel's UDP; without it there is no `host_inet`.
+        realtime_ns: nanoseconds since the epoch, for time stamps.
         rng: where ephemeral ports come from; unpredictable unless given.
 
     Raises:
         ConfigError: a plug-in or a host is not what the configuration says.
     """
     table = MhostTable(host_udp.ifindex if host_udp else lambda _name: 0)
-    udp = UdpMhost(UdpTable(rng or Random()), table)
+    udp = UdpMhost(UdpTable(rng or Random()), table, realtime_ns)
     lo = Loopback(core)
     l3 = L3Wrapper(core, table, lo, udp.udpmhost_prot)
     af_mhost = AfMhost(table, udp.udpmhost_prot)

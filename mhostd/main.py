@@ -125,7 +125,12 @@ class Daemon:
         host_udp = HostUdp(core, poller.watch)
 
         self._stack = stack = mhost_init(
-            config, core, tun=tun, ethernet=tuple(ethernet), host_udp=host_udp
+            config,
+            core,
+            tun=tun,
+            ethernet=tuple(ethernet),
+            host_udp=host_udp,
+            realtime_ns=time.time_ns,
         )
 
         self._hosts = read_hosts(stack.table, config)

@@ -50,11 +50,16 @@ class Host:
 
 
 class MhostTable:
-    """Registered protocols and known hosts."""
+    """Registered protocols and known hosts.
+
+    Attributes:
+        protos: by number.
+        ifindex: index of an interface by name, 0 if there is none.
+    """
 
     def __init__(self, ifindex: Callable[[str], int] = lambda _name: 0) -> None:
         """Begin empty; `ifindex` gives the index of an interface, or 0."""
-        self._ifindex = ifindex
+        self.ifindex = ifindex
         self.protos: dict[int, MhostProto] = {}  # by number
         self._by_name: dict[str, int] = {}
         self._by_family: dict[int, list[MhostProto]] = {}
@@ -357,7 +362,7 @@ class MhostTable:
                 address is none of its addresses.
         """
         plain, _percent, zone = text.partition("%")
-        scope_id = int(zone) if _ZONE.fullmatch(zone) else self._ifindex(zone) if zone else 0
+        scope_id = int(zone) if _ZONE.fullmatch(zone) else self.ifindex(zone) if zone else 0
         for proto in self.protos.values():
             if proto.addr_len in (4, 16) and proto.family in (2, AF_INET6):
                 try:

@@ -157,6 +157,10 @@ class Sock:
         sndbuf: octets one datagram may have at most.
         rmem_queued: octets of records in receive_queue.
         rmem_sent: octets of records the client has and has not consumed.
+        options: ints that were set, (level, option) -> value, in the order of setting.
+        structures: memberships and the interface for multicast, the same.
+        device: name of the only device it uses (SO_BINDTODEVICE); empty is any.
+        wants_control: control messages are to come with each datagram.
         callers: where a peer last called us from, None if we called it first. An
             answer goes back the way the question came.
     """
@@ -180,6 +184,10 @@ class Sock:
     tx_datagrams: int = 0
     callers: OrderedDict[CallerKey, Heard | None] = field(default_factory=OrderedDict)
     rx_drops: int = 0
+    options: dict[tuple[int, int], int] = field(default_factory=dict)
+    structures: list[tuple[tuple[int, int], bytes]] = field(default_factory=list)
+    device: str = ""
+    wants_control: bool = False
 
 
 def sock_called(sk: Sock, key: CallerKey, heard: Heard | None) -> None:

@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only from lower ranks. `mhostd` itself has the version and nothing else.
 TABLE = {
     0: "errors uapi cmsg native._pure native._native l3 udp ipc",
-    1: "native skb sock udp.header l3.address",
-    2: "structs faults",
+    1: "native skb sock options udp.header l3.address",
+    2: "structs faults ip_cmsg",
     3: "dev mhost_table udp.udp_table",
-    4: "l3.wrapper l3.reassembly l3.icmp l3.icmp_limit udp.udp_mhost",
+    4: "sockopt l3.wrapper l3.reassembly l3.icmp l3.icmp_limit udp.udp_mhost",
     5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
     6: "tun eth lo host_udp netlink resolver lock poller ipc.admin ipc.calls ipc.door ipc.show",
     7: "init",

@@ -238,7 +238,7 @@ def test_a_buffer_is_doubled_and_bounded(node, option, asked, given):
     assert node.af_mhost.mhost_getsockopt(sk, SOL_SOCKET, option) == given
 
 
-@pytest.mark.parametrize(("level", "option"), [(SOL_SOCKET, SO_TYPE), (0, SO_RCVBUF), (1, 999)])
+@pytest.mark.parametrize(("level", "option"), [(SOL_SOCKET, SO_TYPE), (0, 3), (1, 999)])
 def test_what_cannot_be_set_says_so(node, raises, level, option):
     assert (
         raises(node.af_mhost.mhost_setsockopt, node.socket(), level, option, 1) == "ENOPROTOOPT"
