@@ -80,7 +80,7 @@ def _json_flag(verb: argparse.ArgumentParser, default: object) -> None:
 
 
 def _hosts(verb: argparse.ArgumentParser) -> None:
-    changes = verb.add_subparsers(dest="change", metavar="add|del")
+    changes = verb.add_subparsers(title="changes", dest="change", metavar="add|del")
     add = changes.add_parser("add", help="bind a name to locators, best first")
     add.add_argument("name", metavar="NAME")
     text = "IPv4, IPv6 or proto:address, as testproto:7"
@@ -91,7 +91,7 @@ def _hosts(verb: argparse.ArgumentParser) -> None:
 
 
 def _l3(verb: argparse.ArgumentParser) -> None:
-    changes = verb.add_subparsers(dest="change", metavar="up|down")
+    changes = verb.add_subparsers(title="changes", dest="change", metavar="up|down")
     for name, text in (("up", "register a handler again"), ("down", "remove a handler")):
         changes.add_parser(name, help=text).add_argument("name", metavar="NAME")
 
