@@ -29,8 +29,8 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 	@echo "native: AddressSanitizer and UBSan"
 	@rm -rf $(ASAN)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" meson setup $(ASAN)/build -Db_sanitize=address,undefined \
-		-Db_lundef=false -Dbuildtype=debug -Dprefix=$(CURDIR)/$(ASAN) -Dpython.purelibdir=$(CURDIR)/$(ASAN)/lib \
-		-Dpython.platlibdir=$(CURDIR)/$(ASAN)/lib >/dev/null
+		-Db_lundef=false -Dbuildtype=debug -Dprefix=$(CURDIR)/$(ASAN) \
+		-Dpython.purelibdir=$(CURDIR)/$(ASAN)/lib -Dpython.platlibdir=$(CURDIR)/$(ASAN)/lib >/dev/null
 	@PATH="$(CURDIR)/$(BIN):$$PATH" meson install --quiet -C $(ASAN)/build
 	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \

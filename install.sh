@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs mhostd as a systemd service on Debian 12 or later, or upgrades or removes it.
 set -eu
+umask 022 # all of it is for every user to read
 
 usage() {
 	cat <<'EOF'
@@ -42,7 +43,7 @@ done
 if [ -n "$ROOT" ]; then
 	mkdir -p "$ROOT"
 	ROOT=$(cd "$ROOT" && pwd)
-	ROOT=${ROOT%/}  # `--root /` is no other root
+	ROOT=${ROOT%/} # `--root /` is no other root
 fi
 [ -n "$ROOT" ] || [ "$(id -u)" -eq 0 ] || die "not root; run: sudo $0"
 
@@ -73,7 +74,7 @@ remove() {
 }
 
 packages() {
-	command -v apt-get >/dev/null || return 0  # not Debian: what is missing, pip says
+	command -v apt-get >/dev/null || return 0 # not Debian: what is missing, pip says
 	missing=
 	for package in gcc libc6-dev python3-dev python3-venv netbase ca-certificates; do
 		dpkg-query -W -f='${Status}\n' $package 2>/dev/null | grep -q 'ok installed' \
@@ -116,7 +117,7 @@ files() {
 	say "commands, manual pages and completion in $ROOT/usr/local"
 	for link in $LINKS; do
 		mkdir -p "$(dirname "$ROOT/usr/local/$link")"
-		up=$(echo "usr/local/${link%/*}" | sed 's|[^/]*|..|g')  # relative, so that it holds in DIR too
+		up=$(echo "usr/local/${link%/*}" | sed 's|[^/]*|..|g') # relative, so that it holds in DIR too
 		ln -sfn "$up/opt/mhostd/$link" "$ROOT/usr/local/$link"
 	done
 	install -D -m 644 "$HERE/systemd/mhostd.service" "$UNIT"
@@ -137,7 +138,8 @@ user() {
 	if command -v systemd-sysusers >/dev/null; then
 		systemd-sysusers "$SYSUSERS"
 	else
-		useradd --system --user-group --home-dir /var/lib/mhostd --no-create-home \
+		getent group mhost >/dev/null || groupadd --system mhost
+		useradd --system --gid mhost --home-dir /var/lib/mhostd --no-create-home \
 			--shell /usr/sbin/nologin mhost
 	fi
 }

@@ -36,7 +36,7 @@ assert "CapEff" in open("/proc/1/status").read()
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     os.fchown(s.fileno(), 1234, -1)
     assert os.fstat(s.fileno()).st_uid == 1234
-    s.bind(("127.0.0.1", 99))
+    s.bind(("127.0.0.1", 98))
 assert socket.getaddrinfo("localhost", 53, type=socket.SOCK_DGRAM)
 for path in ("/etc/mhostd/x", "/usr/x", "/proc/sys/net/ipv4/ip_forward"):
     try:
@@ -191,7 +191,7 @@ def test_the_service_from_install_to_uninstall(machine):
             pid = unit("MainPID")
             run("kill", "-9", pid)
             until(lambda: unit("MainPID") not in ("0", pid) and unit("SubState") == "running")
-            assert unit("NRestarts") == "1"
+            assert unit("NRestarts") == "1", machine.log()
             app.stdin.write("after\n")
             assert app.stdout.readline() == "ok\n", machine.log()
         finally:
