@@ -32,8 +32,8 @@ ROOT=${DESTDIR:-}
 uninstall=
 while [ $# -gt 0 ]; do
 	case $1 in
-	--root) [ $# -ge 2 ] || die "--root: want a directory"; ROOT=$2; shift ;;
-	--root=*) ROOT=${1#*=} ;;
+	--root) ROOT=${2:-}; [ -n "$ROOT" ] || die "--root: want a directory"; shift ;;
+	--root=*) ROOT=${1#*=}; [ -n "$ROOT" ] || die "--root: want a directory" ;;
 	--uninstall) uninstall=yes ;;
 	-h | --help) usage; exit ;;
 	*) usage >&2; exit 2 ;;
@@ -117,7 +117,8 @@ files() {
 	say "commands, manual pages and completion in $ROOT/usr/local"
 	for link in $LINKS; do
 		mkdir -p "$(dirname "$ROOT/usr/local/$link")"
-		up=$(echo "usr/local/${link%/*}" | sed 's|[^/]*|..|g') # relative, so that it holds in DIR too
+		# relative, so that it holds in DIR too
+		up=$(echo "usr/local/${link%/*}" | sed 's|[^/]*|..|g')
 		ln -sfn "$up/opt/mhostd/$link" "$ROOT/usr/local/$link"
 	done
 	install -D -m 644 "$HERE/systemd/mhostd.service" "$UNIT"
@@ -125,7 +126,7 @@ files() {
 	if [ -e "$CONFIG" ]; then
 		say "keeping $CONFIG"
 		"$VENV/bin/mhostctl" config check "$CONFIG" >/dev/null \
-			|| die "$CONFIG must be corrected first ($HERE/systemd/mhostd.toml explains every key); then run this again"
+			|| die "correct $CONFIG ($HERE/systemd/mhostd.toml explains every key), then run this again"
 	else
 		say "sample configuration in $CONFIG"
 		install -D -m 644 "$HERE/systemd/mhostd.toml" "$CONFIG"

@@ -117,7 +117,7 @@ def test_an_existing_configuration_that_is_refused_is_said_and_kept(install, ins
         done = install("--root", installed.root, check=False)
         assert done.returncode == 1
         assert "tun: Object contains unknown field `mtuu`" in done.stderr
-        assert f"{config} must be corrected" in done.stderr
+        assert f"correct {config}" in done.stderr
         assert config.read_text() == "[tun]\nmtuu = 1\n"
     finally:
         config.write_text(sample)
@@ -128,11 +128,13 @@ def test_an_existing_configuration_that_is_refused_is_said_and_kept(install, ins
     [
         (["--nonsense"], 2, "usage: "),
         (["--root"], 1, "--root: want a directory"),
+        (["--root", ""], 1, "--root: want a directory"),
+        (["--root="], 1, "--root: want a directory"),
         (["--help"], 0, "--uninstall"),
     ],
 )
 def test_its_arguments(install, argv, code, text):
-    done = install(*argv, check=False)
+    done = install(*argv, check=False, PYTHON="/no/such/python")  # it would go no further
     assert done.returncode == code
     assert text in done.stdout + done.stderr
 

@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )
     default = "/etc/mhostd/mhostd.toml"
     file = check.add_argument("file", nargs="?", default=default, metavar="FILE")
+    # shtab.FILE, without importing it
     file.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
     return top
 
