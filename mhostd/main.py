@@ -31,6 +31,7 @@ from mhostd.ipc.calls import Calls
 from mhostd.ipc.door import Door
 from mhostd.ipc.show import Show
 from mhostd.lock import DeviceLock, SocketLock
+from mhostd.name_service import NameService
 from mhostd.netlink import Link, LinkMonitor, route_warnings
 from mhostd.poller import Poller
 from mhostd.resolver import Resolver
@@ -132,7 +133,8 @@ class Daemon:
         links = LinkMonitor(self._link_event)
         cleanup.callback(links.close)
         poller.watch(links.fileno(), links.on_readable)
-        self._resolver = Resolver(stack.table, config.resolver, poller.soon)
+        names = NameService(poller.soon)
+        self._resolver = Resolver(stack.table, config.resolver, core, names.ask, poller.soon)
         show = Show(
             core, stack.table, stack.af_mhost.socks, time.monotonic, self._warnings, poller.soon
         )
@@ -222,7 +224,7 @@ class Daemon:
         self._stop.set()
 
     def _reload(self) -> None:
-        """SIGHUP: check the whole file first, then take over names and log level."""
+        """SIGHUP: check the whole file first, then take over names, resolver and log level."""
         try:
             new = read_config(self._path)
             hosts = read_hosts(check_config(new).table, new)
@@ -231,10 +233,11 @@ class Daemon:
             return
         bind_hosts(self._stack.table, hosts, self._hosts)
         self._hosts = hosts
+        self._resolver.reload(new.resolver)
         log.setLevel(new.log.level.upper())
         rest = [
             key
-            for key in ("ipc", "tun", "ethernet", "l3", "resolver")
+            for key in ("ipc", "tun", "ethernet", "l3")
             if getattr(new, key) != getattr(self._config, key)
         ]
         self._config = new
