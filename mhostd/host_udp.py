@@ -16,6 +16,7 @@ from collections.abc import Callable
 from mhostd.dev import NetCore
 from mhostd.errors import DropReason, End, MhostError
 from mhostd.l3.icmp import icmp_err_convert, icmpv6_err_convert
+from mhostd.links import Links
 from mhostd.sock import (
     SO_EE_ORIGIN_ICMP,
     SO_EE_ORIGIN_LOCAL,
@@ -42,8 +43,10 @@ class HostUdp:
         queue_rcv: by address family, who takes what arrives; filled in by init.
     """
 
-    def __init__(self, core: NetCore, watch: Watch) -> None:
+    def __init__(self, core: NetCore, watch: Watch, links: Links | None = None) -> None:
         self._core = core
+        self._links = links or Links()
+        self._gone: set[socket.socket] = set()  # bound to an address that is gone
         self._sockets_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._open_sockets = 0
         self._watch = watch
@@ -126,6 +129,7 @@ class HostUdp:
         for s in self._socks.pop((sk, family), ()):
             self._watch(s.fileno(), None)
             s.close()
+            self._gone.discard(s)
             self._open_sockets -= 1
 
     def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost) -> None:
@@ -140,17 +144,59 @@ class HostUdp:
                 errno.ENETUNREACH, "sendto: the socket is not bound in this family"
             )
         to = _sockaddr(sa)
+        s = self._there(socks)
+        self._check_way(sk, sa)
         try:
-            socks[0].sendto(payload, to)
+            s.sendto(payload, to)
         except OSError as err:
             # With IP_RECVERR a pending error of an earlier datagram is raised here
             # instead of sending; take it off the queue and send.
             if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
                 self._core.kfree_skb(DropReason.FULL_RING)
                 return
-            if not self._error_queue(sk, socks[0]):
+            if not self._error_queue(sk, s):
                 raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
             self.sendmsg(sk, payload, sa)
+
+    def _there(self, socks: list[socket.socket]) -> socket.socket:
+        """Of the sockets of one family the first whose address the kernel still has."""
+        for s in socks:
+            if s not in self._gone:
+                return s
+        raise MhostError(
+            errno.EADDRNOTAVAIL,
+            f"sendto: {socks[0].getsockname()[0]}, to which the socket is bound, is no "
+            "longer an address of this host; `ip addr add` it, or bind to '*'",
+        )
+
+    def _check_way(self, sk: Sock, sa: SockaddrMhost) -> None:
+        """The kernel drops without a word what goes to an interface without a link."""
+        source = next((p.address for p in sk.places if p.l3 and p.family == sa.family), b"")
+        name = self._links.down_on_way(sa.family, sa.address, sa.scope_id, source)
+        if name:
+            raise MhostError(
+                errno.ENETDOWN,
+                f"sendto: {_sockaddr(sa)[0]} is reached over {name}, which has no link; "
+                "`ip route get` shows the way",
+            )
+
+    def addresses_changed(self) -> None:
+        """Find the sockets that are bound to an address which the kernel has no longer."""
+        here: dict[SockaddrMhost, bool] = {}
+        self._gone.clear()
+        for socks in self._socks.values():
+            for s in socks:
+                at = _from_sockaddr(s.family, s.getsockname())._replace(port=0)
+                if at not in here:
+                    here[at] = not any(at.address) or self._still(at)
+                if not here[at]:
+                    self._gone.add(s)
+
+    def _still(self, at: SockaddrMhost) -> bool:
+        try:
+            return self.local(at.family, at.address, at.scope_id)
+        except MhostError:  # no descriptor to ask with
+            return True
 
     def _on_readable(self, sk: Sock, s: socket.socket) -> None:
         for _ in range(RX_BATCH):

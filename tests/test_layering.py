@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = {
     0: "errors uapi cmsg native._pure native._native l3 udp ipc",
     1: "native skb sock udp.header l3.address",
-    2: "structs faults",
+    2: "structs faults links",
     3: "dev mhost_table udp.udp_table",
     4: "l3.wrapper l3.reassembly l3.icmp l3.icmp_limit udp.udp_mhost",
     5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
