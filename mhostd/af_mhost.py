@@ -51,7 +51,20 @@ PORT_ERRNOS = frozenset({errno.ECONNREFUSED, errno.ENOPROTOOPT})
 class AfMhost:
     """The socket operations, and every open socket."""
 
-    def __init__(self, table: MhostTable, prot: Proto) -> None:
+    def __init__(
+        self,
+        table: MhostTable,
+        prot: Proto,
+        port_limit: Callable[[Client, int], int] = lambda _client, _port: 0,
+    ) -> None:
+        """Begin without sockets.
+
+        Args:
+            table: protocols and hosts.
+            prot: the transport.
+            port_limit: below what a client may not bind, 0 if it may bind a port.
+        """
+        self._port_limit = port_limit
         self._table = table
         self._prot = prot
         self._numbers = itertools.count(1)
@@ -119,7 +132,7 @@ class AfMhost:
 
         Raises:
             MhostError: EINVAL if it is bound, EAFNOSUPPORT, EADDRNOTAVAIL if the
-                address is not ours, EADDRINUSE, EACCES.
+                address is not ours, EADDRINUSE, EACCES for a port that needs a privilege.
         """
         if sk.sport:
             raise MhostError(
@@ -127,6 +140,14 @@ class AfMhost:
                 f"bind: socket is bound to port {sk.sport}; open another one",
             )
         places = self._places(sa)
+        limit = self._port_limit(sk.client, sa.port) if sa.port else 0
+        if limit:
+            raise MhostError(
+                errno.EACCES,
+                f"bind: port {sa.port} is below {limit}, where a process needs "
+                "CAP_NET_BIND_SERVICE; run it with that, choose another port, or lower "
+                "sysctl net.ipv4.ip_unprivileged_port_start",
+            )
         self._prot.get_port(sk, places, sa.port)
         sk.places, sk.bound = tuple(places), sa
         return sk.sport

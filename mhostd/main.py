@@ -45,6 +45,7 @@ from mhostd.netlink import (
     route_warnings,
 )
 from mhostd.poller import Poller
+from mhostd.privileges import open_pidfd, port_limit
 from mhostd.resolver import Resolver
 from mhostd.tun import TunDevice
 from mhostd.uapi import DEFAULT_CONFIG
@@ -141,7 +142,12 @@ class Daemon:
         self._host_udp = HostUdp(core, poller.watch, self._links)
 
         self._stack = stack = mhost_init(
-            config, core, tun=tun, ethernet=tuple(ethernet), host_udp=self._host_udp
+            config,
+            core,
+            tun=tun,
+            ethernet=tuple(ethernet),
+            host_udp=self._host_udp,
+            port_limit=port_limit,
         )
 
         self._hosts = read_hosts(stack.table, config)
@@ -171,9 +177,13 @@ class Daemon:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         cleanup.callback(context.destroy, 0)
         ipc = config.ipc
-        app = Door(context, ipc.socket, calls.ops, poller.soon, group=ipc.group)
+        app = Door(
+            context, ipc.socket, calls.ops, poller.soon, open_pidfd=open_pidfd, group=ipc.group
+        )
         cleanup.callback(app.close)
-        admin = Door(context, ipc.admin_socket, calls.ops, poller.soon, admin=True)
+        admin = Door(
+            context, ipc.admin_socket, calls.ops, poller.soon, open_pidfd=open_pidfd, admin=True
+        )
         cleanup.callback(admin.close)
         self._doors = (app, admin)
         calls.send = lambda client, event: (admin if client.admin else app).send(client, event)

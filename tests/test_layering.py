@@ -20,7 +20,7 @@ TABLE = {
     3: "dev mhost_table udp.udp_table",
     4: "l3.wrapper l3.reassembly l3.icmp l3.icmp_limit udp.udp_mhost",
     5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
-    6: "tun eth lo host_udp netlink resolver name_service lock poller "
+    6: "tun eth lo host_udp netlink resolver name_service privileges lock poller "
     "ipc.admin ipc.calls ipc.door ipc.show",
     7: "init",
     8: "main",
@@ -31,12 +31,31 @@ RANKS["mhostd"] = -1
 
 # Descriptors, clocks and what opens them; a module that is not here is free to all.
 OUTSIDE = {
-    "socket": {"eth", "host_udp", "ipc.door", "netlink", "name_service", "lock", "main"},
-    "select": {"poller"},
-    "os": {"tun", "eth", "host_udp", "lock", "ipc.calls", "ipc.door", "ipc.show", "main"},
+    "socket": {
+        "eth",
+        "host_udp",
+        "ipc.door",
+        "netlink",
+        "name_service",
+        "lock",
+        "main",
+        "privileges",
+    },
+    "select": {"poller", "privileges"},
+    "os": {
+        "tun",
+        "eth",
+        "host_udp",
+        "lock",
+        "ipc.calls",
+        "ipc.door",
+        "ipc.show",
+        "main",
+        "privileges",
+    },
     "time": {"ipc.show", "main"},
     "asyncio": {"name_service", "ipc.show", "main"},
-    "pathlib": {"lock", "netlink", "ipc.door", "main"},
+    "pathlib": {"lock", "netlink", "ipc.door", "main", "privileges"},
     "signal": {"main"},
     "resource": {"host_udp", "ipc.door", "main"},
     "threading": {"name_service"},
