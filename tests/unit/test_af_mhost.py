@@ -1,6 +1,8 @@
 """The socket operations: socket, bind, connect, getname, shutdown, sockopts, close."""
 
 import errno
+import sys
+from collections import Counter
 
 import pytest
 
@@ -278,3 +280,27 @@ def test_a_new_address_whose_port_is_taken_is_told_and_the_socket_goes_on(kernel
     ((failed, err),) = node.af_mhost.mhost_address_added(bytes((192, 0, 2, 9)))
     assert (failed, err.errno) == (sk, errno.EADDRINUSE)
     assert len(kernel.bound[sk, 2]) == 1
+
+
+def calls_of_a_bind(node, host, port):
+    """How many functions run until a socket is open, bound and closed again."""
+    calls = Counter()
+
+    def count(_frame, event, _argument):
+        calls[event] += 1
+
+    sys.setprofile(count)
+    try:
+        node.af_mhost.mhost_release(node.socket(host, port))
+    finally:
+        sys.setprofile(None)
+    return calls["call"], calls["c_call"]
+
+
+@pytest.mark.parametrize("host", ["10.77.0.1", "testproto:1", "*"])
+def test_a_bind_costs_the_same_however_many_sockets_there_are(kernel_node, host):
+    node = kernel_node
+    before = calls_of_a_bind(node, host, 5000)
+    for port in range(10_000, 15_000):
+        node.socket(host, port)
+    assert calls_of_a_bind(node, host, 5000) == before
