@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 import mhostd
+from mhostd.af_mhost import AfMhost
 from mhostd.cmsg import pack_cmsgs
 from mhostd.dev import NetDevice
 from mhostd.errors import MhostError
@@ -24,7 +25,7 @@ from mhostd.options import (
     SO_REUSEADDR,
     SOL_SOCKET,
 )
-from mhostd.sock import Locator
+from mhostd.sock import Client, Locator
 from mhostd.structs import PacketType
 from mhostd.uapi import AF_INET, AF_MHOST, AF_UNSPEC, SockaddrMhost
 from mhostd.udp.udp_table import EPHEMERAL, UdpTable
@@ -91,6 +92,17 @@ def too_many_memberships(node):
 def bind_twice(node):
     sk = node.socket("*")
     node.bind(sk, "*")
+
+
+def bind_without_the_privilege(node):
+    prot = node.stack.udp.udpmhost_prot
+    af_mhost = AfMhost(node.table, prot, lambda client, port: 1024 * (client.uid != 0))
+    client = Client(1, 1000)
+    sk = af_mhost.mhost_create(client, AF_MHOST, 2, 0, print, print)
+    af_mhost.mhost_bind(sk, SockaddrMhost(AF_MHOST, 0))  # any port is no port of those
+    af_mhost.mhost_release(sk)
+    sk = af_mhost.mhost_create(client, AF_MHOST, 2, 0, print, print)
+    af_mhost.mhost_bind(sk, SockaddrMhost(AF_MHOST, 53))
 
 
 def bind_to_another_host(node):
@@ -161,6 +173,7 @@ CASES = {
     "af_mhost.mhost_create EPROTONOSUPPORT": lambda node: create(node, proto=6),
     "af_mhost.mhost_create EMFILE": too_many_sockets,
     "af_mhost.mhost_bind EINVAL": bind_twice,
+    "af_mhost.mhost_bind EACCES": bind_without_the_privilege,
     "af_mhost._places EAFNOSUPPORT": lambda node: node.af_mhost.mhost_bind(
         node.socket(), SockaddrMhost(99)
     ),
