@@ -71,6 +71,8 @@ class MhostProto:
         addresses: our own addresses on it; empty if it has none of its own.
         mtu: octets of UDP header and payload that go out in one packet.
         fragments: more than that goes out in several.
+        path_mtu: octets of L3 packet that reach an address in one piece, for IP_MTU and
+            IPV6_MTU; 0 if the protocol does not know.
         device: name of the device it sends to, for display.
         up: whether it can send now.
         sendmsg: put the L3 header on (source, destination) and send to L2.
@@ -97,6 +99,7 @@ class MhostProto:
     rcv: Rcv
     csum_pseudo: Callable[[bytes, bytes, int], int]
     fragments: bool = False
+    path_mtu: Callable[[bytes], int] = lambda _address: 0
     udp: UdpOps | None = None
     init: Callable[[], None] = _nothing
     exit: Callable[[], None] = _nothing

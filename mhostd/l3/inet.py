@@ -98,6 +98,7 @@ class AfInet:
             rcv=self.inet_rcv,
             csum_pseudo=inet_csum_pseudo,
             fragments=True,
+            path_mtu=lambda daddr: self._path_mtu(daddr, dev),
         )
         self._reassembly: Reassembly[tuple[bytes, int, int]] = Reassembly(
             _REASSEMBLY_S,

@@ -99,6 +99,7 @@ class AfInet6:
             rcv=self.inet6_rcv,
             csum_pseudo=inet6_csum_pseudo,
             fragments=True,
+            path_mtu=lambda daddr: self._path_mtu(daddr, dev),
         )
         self._reassembly: Reassembly[tuple[bytes, int]] = Reassembly(
             _REASSEMBLY_S,

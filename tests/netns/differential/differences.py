@@ -1,0 +1,3 @@
+"""Where mhostd does not do what Linux does, and why."""
+
+DIFFERENCES = {}
