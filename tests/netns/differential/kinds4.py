@@ -14,7 +14,6 @@ from differential.frames import (
     PORT,
     US4,
     Kinds,
-    changed,
     cut4,
     error4,
     ip4,
@@ -49,7 +48,9 @@ for length in (0, 1, 7, 12, 14, 0xFFFF):
 add("UDP length 12, closed port", lambda p: ip4(p) / udp(CLOSED, len=12, chksum=0))
 add("UDP length 20, closed port", lambda p: ip4(p) / udp(CLOSED, len=20, chksum=0))
 for length in range(8):
-    add(f"UDP cut after {length} octets", lambda p, n=length: ip4(p, proto=17) / b"12345678"[:n])
+    add(
+        f"UDP cut after {length} octets", lambda p, n=length: ip4(p, proto=17) / b"12345678"[:n]
+    )
 
 
 def checksum_ffff(peer):
@@ -86,7 +87,7 @@ for ttl in (0, 1, 255):
 add("TTL 1, closed port", lambda p: ip4(p, ttl=1) / udp(CLOSED))
 add("don't fragment", lambda p: ip4(p, flags="DF") / udp())
 add("the evil bit", lambda p: ip4(p, flags="evil") / udp())
-for proto in (0, 6, 50, 58, 200, 253, 254, 255):
+for proto in (0, 6, 58, 200, 253, 254, 255):
     add(f"protocol {proto}", lambda p, n=proto: ip4(p, proto=n) / b"0123456789abcdefghij")
 add("TCP to a closed port", lambda p: ip4(p) / TCP(sport=PORT, dport=CLOSED))
 add("protocol 253, options", lambda p: with_options(p, b"\1\1\1\1", proto=253))
@@ -150,6 +151,9 @@ OPTIONS = {
     "end": "00",
     "octets behind the end": "00010203",
     "record route": "07070400000000 00",
+    "record route with room": "070f04" + "00" * 12 + "00",
+    "timestamp with room": "441005" + "00" * 13,
+    "timestamps and addresses": "442405" + "01" + "00" * 32,
     "record route, full": "0707080a4d0909 00",
     "record route without an address": "070304 00",
     "record route of 2 octets": "0702 0000",
@@ -191,18 +195,43 @@ OPTIONS = {
 }
 for text, octets in OPTIONS.items():
     add(f"option {text}", lambda p, o=octets: with_options(p, bytes.fromhex(o)))
-for text in ("no operation", "record route", "router alert", "unknown", "timestamp, full"):
+for text in (
+    "no operation",
+    "record route",
+    "record route with room",
+    "octets behind the end",
+    "router alert",
+    "unknown",
+    "timestamp, full",
+):
     add(
         f"option {text}, closed port",
         lambda p, o=OPTIONS[text]: with_options(p, bytes.fromhex(o), udp(CLOSED)),
     )
-for text in ("no operation", "record route", "timestamp, full", "loose source route"):
+for text in (
+    "no operation",
+    "record route",
+    "record route with room",
+    "timestamp with room",
+    "timestamps and addresses",
+    "timestamp, full",
+    "timestamp with another address",
+    "timestamp, flag 7",
+    "loose source route",
+):
     add(
         f"echo with option {text}",
         lambda p, o=OPTIONS[text]: with_options(
             p, bytes.fromhex(o), ICMP(id=1, seq=1) / HELLO, proto=1
         ),
     )
+add(
+    "echo of 2000 octets with record route",
+    lambda p: [
+        with_options(p, b"\7\7\4\0\0\0\0", echo(p, 2000)[:1400], id=1, flags="MF", proto=1),
+        *cut4(p, echo(p, 2000), (1400, 2008, 0), proto=1),
+    ],
+)
 add("options fill the header", lambda p: with_options(p, b"\1" * 40))
 
 # --- ICMP that is no error
@@ -216,16 +245,30 @@ add("echo, don't fragment", lambda p: ip4(p, flags="DF", id=9) / ICMP(id=7) / HE
 add("echo with TTL 1", lambda p: ip4(p, ttl=1) / ICMP(id=7) / HELLO)
 add("echo, checksum wrong", lambda p: ip4(p) / ICMP(chksum=1, id=7) / HELLO)
 add("echo in fragments", lambda p: cut_echo(p, 56, (0, 32, 1), (32, 64, 0)))
-add("echo in fragments, 2000 octets", lambda p: cut_echo(p, 2000, (0, 1400, 1), (1400, 2008, 0)))
+add(
+    "echo in fragments, 2000 octets", lambda p: cut_echo(p, 2000, (0, 1400, 1), (1400, 2008, 0))
+)
 for length in (0, 3, 4, 7):
-    add(f"ICMP of {length} octets", lambda p, n=length: ip4(p, proto=1) / checked(b"\x08\0\0\0\0\7\0", n))
+    add(
+        f"ICMP of {length} octets",
+        lambda p, n=length: ip4(p, proto=1) / checked(b"\x08\0\0\0\0\7\0", n),
+    )
 for type_ in (0, 1, 2, 7, 9, 10, 14, 15, 16, 17, 18, 19, 30, 40, 41, 42, 43, 255):
-    add(f"ICMP type {type_}", lambda p, n=type_: ip4(p) / any_icmp(n, 0, bytes(20)))
-add("timestamp request", lambda p: ip4(p) / any_icmp(13, 0, b"\0\7\0\1\0\1\2\3" + bytes(8)))
-add("timestamp request with code 1", lambda p: ip4(p) / any_icmp(13, 1, b"\0\7\0\1\0\1\2\3" + bytes(8)))
-add("timestamp request, short", lambda p: ip4(p) / any_icmp(13, 0, b"\0\7\0\1\0\1\2"))
-add("timestamp request of 8 octets", lambda p: ip4(p) / any_icmp(13, 0, b"\0\7\0\1"))
-add("timestamp request, long", lambda p: ip4(p) / any_icmp(13, 0, b"\0\7\0\1" + bytes(12) + HELLO))
+    add(f"ICMP type {type_}", lambda p, n=type_: ip4(p, proto=1) / any_icmp(n, 0, bytes(20)))
+add(
+    "timestamp request",
+    lambda p: ip4(p, proto=1) / any_icmp(13, 0, b"\0\7\0\1\0\1\2\3" + bytes(8)),
+)
+add(
+    "timestamp request with code 1",
+    lambda p: ip4(p, proto=1) / any_icmp(13, 1, b"\0\7\0\1\0\1\2\3" + bytes(8)),
+)
+add("timestamp request, short", lambda p: ip4(p, proto=1) / any_icmp(13, 0, b"\0\7\0\1\0\1\2"))
+add("timestamp request of 8 octets", lambda p: ip4(p, proto=1) / any_icmp(13, 0, b"\0\7\0\1"))
+add(
+    "timestamp request, long",
+    lambda p: ip4(p, proto=1) / any_icmp(13, 0, b"\0\7\0\1" + bytes(12) + HELLO),
+)
 add("timestamp request, checksum wrong", lambda p: ip4(p) / ICMP(type=13, chksum=1))
 
 
@@ -245,9 +288,12 @@ def checked(octets, length):
     return bytes(octets)
 
 
+def echo(peer, size):
+    return bytes(ip4(peer) / ICMP(id=7, seq=3) / letters(size))[20:]
+
+
 def cut_echo(peer, size, *parts):
-    payload = bytes(ip4(peer) / ICMP(id=7, seq=3) / letters(size))[20:]
-    return cut4(peer, payload, *parts, proto=1)
+    return cut4(peer, echo(peer, size), *parts, proto=1)
 
 
 # --- ICMP errors
@@ -257,11 +303,38 @@ for code in range(17):
         add(f"unreachable, code {code}", lambda p, c=code: error4(p, 3, c))
 for mtu in (0, 1, 67, 68, 500, 551, 552, 576, 1000, 1280, 1499, 1500, 1501, 9000, 65535):
     add(f"fragmentation needed, MTU {mtu}", lambda p, n=mtu: error4(p, 3, 4, nexthopmtu=n))
-add("fragmentation needed, MTU 0, a packet of 1300", lambda p: error4(p, 3, 4, quote=quote(len=1300)))
-add("fragmentation needed, MTU 0, a packet of 1006", lambda p: error4(p, 3, 4, quote=quote(len=1006)))
-add("fragmentation needed, MTU 0, a packet of 60", lambda p: error4(p, 3, 4, quote=quote(len=60)))
-add("fragmentation needed, MTU 0, a packet of 1500", lambda p: error4(p, 3, 4, quote=quote(len=1500)))
-add("fragmentation needed, MTU above the packet", lambda p: error4(p, 3, 4, nexthopmtu=1400, quote=quote(len=1300)))
+add(
+    "fragmentation needed, MTU 0, a packet of 1300",
+    lambda p: error4(p, 3, 4, quote=quote(len=1300)),
+)
+add(
+    "fragmentation needed, MTU 0, a packet of 1006",
+    lambda p: error4(p, 3, 4, quote=quote(len=1006)),
+)
+add(
+    "fragmentation needed, MTU 0, a packet of 60",
+    lambda p: error4(p, 3, 4, quote=quote(len=60)),
+)
+add(
+    "fragmentation needed, MTU 0, a packet of 1500",
+    lambda p: error4(p, 3, 4, quote=quote(len=1500)),
+)
+add(
+    "fragmentation needed twice, the second larger",
+    lambda p: error4(p, 3, 4, nexthopmtu=1000) + error4(p, 3, 4, nexthopmtu=1200),
+)
+add(
+    "fragmentation needed twice, the second smaller",
+    lambda p: error4(p, 3, 4, nexthopmtu=1200) + error4(p, 3, 4, nexthopmtu=1000),
+)
+add(
+    "fragmentation needed twice, then absurd",
+    lambda p: error4(p, 3, 4, nexthopmtu=1000) + error4(p, 3, 4, nexthopmtu=68),
+)
+add(
+    "fragmentation needed, MTU above the packet",
+    lambda p: error4(p, 3, 4, nexthopmtu=1400, quote=quote(len=1300)),
+)
 for code in (0, 1, 2):
     add(f"time exceeded, code {code}", lambda p, c=code: error4(p, 11, c))
 for code, pointer in ((0, 0), (0, 9), (0, 20), (1, 0), (2, 0), (3, 0)):
@@ -282,25 +355,88 @@ add("error quotes options", lambda p: error4(p, 3, 3, quote=quoting_options))
 add("error quotes a wrong header checksum", lambda p: error4(p, 3, 3, quote=quote(chksum=1)))
 add("error quotes the first fragment", lambda p: error4(p, 3, 3, quote=fragment_of(0)))
 add("error quotes a later fragment", lambda p: error4(p, 3, 3, quote=fragment_of(10)))
-add("error quotes a later fragment, MTU", lambda p: error4(p, 3, 4, nexthopmtu=1000, quote=fragment_of(10)))
-add("error quotes TCP", lambda p: error4(p, 3, 3, quote=lambda q, port: ours4(q, port, proto=6)))
-add("error quotes protocol 253", lambda p: error4(p, 3, 2, quote=lambda q, port: ours4(q, port, proto=253)))
-add("error quotes an echo", lambda p: error4(p, 3, 1, quote=lambda q, port: IP(src=US4, dst=q) / ICMP()))
-add("error quotes another's packet", lambda p: error4(p, 3, 3, quote=lambda q, port: IP(src=q, dst=US4) / UDP(sport=port, dport=PORT)))
-add("error quotes a packet to another host", lambda p: error4(p, 3, 3, quote=lambda q, port: ours4("10.77.200.2", port)))
-add("error quotes a packet to another port", lambda p: error4(p, 3, 3, quote=lambda q, port: IP(src=US4, dst=q) / UDP(sport=port, dport=9)))
-add("error quotes a packet from a closed port", lambda p: error4(p, 3, 3, quote=lambda q, port: ours4(q, CLOSED)))
-add("error quotes a packet from the open port", lambda p: error4(p, 3, 3, quote=lambda q, port: ours4(q, OPEN)))
-add("error quotes a packet from a broadcast", lambda p: error4(p, 3, 3, quote=lambda q, port: IP(src="255.255.255.255", dst=q) / UDP(sport=port, dport=PORT)))
-add("error quotes a packet to a broadcast", lambda p: error4(p, 3, 3, quote=lambda q, port: ours4("255.255.255.255", port)))
-add("error from another router", lambda p: [changed_source(f, "198.51.100.9") for f in error4(p, 3, 1)])
+add(
+    "error quotes a later fragment, MTU",
+    lambda p: error4(p, 3, 4, nexthopmtu=1000, quote=fragment_of(10)),
+)
+add(
+    "error quotes TCP", lambda p: error4(p, 3, 3, quote=lambda q, port: ours4(q, port, proto=6))
+)
+add(
+    "error quotes protocol 253",
+    lambda p: error4(p, 3, 2, quote=lambda q, port: ours4(q, port, proto=253)),
+)
+add(
+    "error quotes an echo",
+    lambda p: error4(p, 3, 1, quote=lambda q, port: IP(src=US4, dst=q) / ICMP()),
+)
+add(
+    "error quotes another's packet",
+    lambda p: error4(
+        p, 3, 3, quote=lambda q, port: IP(src=q, dst=US4) / UDP(sport=port, dport=PORT)
+    ),
+)
+add(
+    "error quotes a packet to another host",
+    lambda p: error4(p, 3, 3, quote=lambda q, port: ours4("10.77.200.2", port)),
+)
+add(
+    "error quotes a packet to another port",
+    lambda p: error4(
+        p, 3, 3, quote=lambda q, port: IP(src=US4, dst=q) / UDP(sport=port, dport=9)
+    ),
+)
+add(
+    "error quotes a packet from a closed port",
+    lambda p: error4(p, 3, 3, quote=lambda q, port: ours4(q, CLOSED)),
+)
+add(
+    "fragmentation needed, from a closed port",
+    lambda p: error4(p, 3, 4, nexthopmtu=1000, quote=lambda q, port: ours4(q, CLOSED)),
+)
+add(
+    "error quotes a packet from the open port",
+    lambda p: error4(p, 3, 3, quote=lambda q, port: ours4(q, OPEN)),
+)
+add(
+    "error quotes a packet from a broadcast",
+    lambda p: error4(
+        p,
+        3,
+        3,
+        quote=lambda q, port: IP(src="255.255.255.255", dst=q) / UDP(sport=port, dport=PORT),
+    ),
+)
+add(
+    "error quotes a packet to a broadcast",
+    lambda p: error4(p, 3, 3, quote=lambda q, port: ours4("255.255.255.255", port)),
+)
+add(
+    "error from another router",
+    lambda p: [changed_source(f, "198.51.100.9") for f in error4(p, 3, 1)],
+)
 add("error from us", lambda p: [changed_source(f, US4) for f in error4(p, 3, 3)])
-add("error to a broadcast", lambda p: [ip4(p, "10.77.255.255") / ICMP(type=3, code=3) / ours4(p, port) for port in (CONNECTED, ASKING)])
-add("error in fragments", lambda p: cut4(p, bytes(error4(p, 3, 3)[0])[20:], (0, 24, 1), (24, 99, 0), proto=1))
+add(
+    "error to a broadcast",
+    lambda p: [
+        ip4(p, "10.77.255.255") / ICMP(type=3, code=3) / ours4(p, port)
+        for port in (CONNECTED, ASKING)
+    ],
+)
+add(
+    "error in fragments",
+    lambda p: cut4(p, bytes(error4(p, 3, 3)[0])[20:], (0, 24, 1), (24, 99, 0), proto=1),
+)
 add("error quotes a TTL of 0", lambda p: error4(p, 3, 3, quote=quote(ttl=0)))
 add("two errors for one socket", lambda p: error4(p, 3, 3) + error4(p, 3, 10))
-add("error, then a datagram", lambda p: [*error4(p, 3, 3), ip4(p) / udp(CONNECTED), ip4(p) / udp(ASKING)])
-add("soft error, then a datagram", lambda p: [*error4(p, 3, 1), ip4(p) / udp(CONNECTED), ip4(p) / udp(ASKING)])
+add(
+    "error, then a datagram",
+    lambda p: [*error4(p, 3, 3), ip4(p) / udp(CONNECTED), ip4(p) / udp(ASKING)],
+)
+add(
+    "soft error, then a datagram",
+    lambda p: [*error4(p, 3, 1), ip4(p) / udp(CONNECTED), ip4(p) / udp(ASKING)],
+)
 
 
 def quote(**fields):
@@ -308,7 +444,13 @@ def quote(**fields):
 
 
 def quoting_options(peer, port):
-    return Raw(bytes(IP(src=US4, dst=peer, ihl=6, proto=17, len=46) / b"\1\1\1\1" / UDP(sport=port, dport=PORT)))
+    return Raw(
+        bytes(
+            IP(src=US4, dst=peer, ihl=6, proto=17, len=46)
+            / b"\1\1\1\1"
+            / UDP(sport=port, dport=PORT)
+        )
+    )
 
 
 def fragment_of(offset):
@@ -335,57 +477,174 @@ for order in permutations(range(3)):
         lambda p, o=order: cut4(p, whole4(p), *(THREE[i] for i in o)),
     )
 add("two fragments", lambda p: cut4(p, whole4(p), (0, 32, 1), (32, 56, 0)))
-add("two fragments to a closed port", lambda p: cut4(p, whole4(p, CLOSED), (0, 32, 1), (32, 56, 0)))
-add("two fragments to a closed port, the last first", lambda p: cut4(p, whole4(p, CLOSED), (32, 56, 0), (0, 32, 1)))
-add("two fragments to the connected socket", lambda p: cut4(p, whole4(p, CONNECTED), (0, 32, 1), (32, 56, 0)))
-add("fragments of 8 octets", lambda p: cut4(p, whole4(p), *((i, i + 8, int(i < 48)) for i in range(0, 56, 8))))
-add("fragments of 8 octets, backwards", lambda p: cut4(p, whole4(p), *reversed([(i, i + 8, int(i < 48)) for i in range(0, 56, 8)])))
-add("a datagram of 4000 octets", lambda p: cut4(p, whole4(p, size=4000), (0, 1480, 1), (1480, 2960, 1), (2960, 4000, 0)))
-add("a datagram of 65507 octets", lambda p: cut4(p, whole4(p, size=65515), *((i, min(i + 1480, 65515), int(i + 1480 < 65515)) for i in range(0, 65515, 1480))))
+add(
+    "two fragments to a closed port",
+    lambda p: cut4(p, whole4(p, CLOSED), (0, 32, 1), (32, 56, 0)),
+)
+add(
+    "two fragments to a closed port, the last first",
+    lambda p: cut4(p, whole4(p, CLOSED), (32, 56, 0), (0, 32, 1)),
+)
+add(
+    "two fragments to the connected socket",
+    lambda p: cut4(p, whole4(p, CONNECTED), (0, 32, 1), (32, 56, 0)),
+)
+add(
+    "fragments of 8 octets",
+    lambda p: cut4(p, whole4(p), *((i, i + 8, int(i < 48)) for i in range(0, 56, 8))),
+)
+add(
+    "fragments of 8 octets, backwards",
+    lambda p: cut4(p, whole4(p), *reversed([(i, i + 8, int(i < 48)) for i in range(0, 56, 8)])),
+)
+add(
+    "a datagram of 4000 octets",
+    lambda p: cut4(p, whole4(p, size=4000), (0, 1480, 1), (1480, 2960, 1), (2960, 4000, 0)),
+)
+add(
+    "a datagram of 65507 octets",
+    lambda p: cut4(
+        p,
+        whole4(p, size=65515),
+        *((i, min(i + 1480, 65515), int(i + 1480 < 65515)) for i in range(0, 65515, 1480)),
+    ),
+)
 add("the first fragment alone", lambda p: cut4(p, whole4(p), THREE[0]))
 add("the last fragment alone", lambda p: cut4(p, whole4(p), THREE[2]))
 add("the middle is missing", lambda p: cut4(p, whole4(p), THREE[0], THREE[2]))
 for i, text in enumerate(("first", "middle", "last")):
-    add(f"the {text} fragment twice", lambda p, i=i: cut4(p, whole4(p), THREE[i], *THREE) if i else cut4(p, whole4(p), THREE[0], *THREE))
-    add(f"the {text} fragment twice, at once", lambda p, i=i: cut4(p, whole4(p), *THREE[: i + 1], *THREE[i:]))
+    add(
+        f"the {text} fragment twice",
+        lambda p, i=i: (
+            cut4(p, whole4(p), THREE[i], *THREE) if i else cut4(p, whole4(p), THREE[0], *THREE)
+        ),
+    )
+    add(
+        f"the {text} fragment twice, at once",
+        lambda p, i=i: cut4(p, whole4(p), *THREE[: i + 1], *THREE[i:]),
+    )
 add("a fragment after the datagram", lambda p: cut4(p, whole4(p), *THREE, THREE[0]))
 add("the datagram twice", lambda p: cut4(p, whole4(p), *THREE, *THREE))
-add("a repetition with other octets", lambda p: [*cut4(p, whole4(p), THREE[0]), *cut4(p, bytes(56), THREE[0]), *cut4(p, whole4(p), *THREE[1:])])
+add(
+    "a repetition with other octets",
+    lambda p: [
+        *cut4(p, whole4(p), THREE[0]),
+        *cut4(p, bytes(56), THREE[0]),
+        *cut4(p, whole4(p), *THREE[1:]),
+    ],
+)
 add("overlap at the end", lambda p: cut4(p, whole4(p), (0, 24, 1), (16, 40, 1), (40, 56, 0)))
-add("overlap at the beginning", lambda p: cut4(p, whole4(p), (16, 40, 1), (0, 24, 1), (40, 56, 0)))
-add("a fragment within another", lambda p: cut4(p, whole4(p), (0, 40, 1), (8, 16, 1), (40, 56, 0)))
-add("a fragment around another", lambda p: cut4(p, whole4(p), (8, 16, 1), (0, 40, 1), (40, 56, 0)))
-add("the beginning of the first again", lambda p: cut4(p, whole4(p), (0, 40, 1), (0, 16, 1), (40, 56, 0)))
-add("the first again and longer", lambda p: cut4(p, whole4(p), (0, 16, 1), (0, 40, 1), (40, 56, 0)))
-add("the end of the first again", lambda p: cut4(p, whole4(p), (0, 40, 1), (24, 40, 1), (40, 56, 0)))
-add("overlap, then the datagram anew", lambda p: cut4(p, whole4(p), (0, 24, 1), (16, 40, 1), *THREE))
+add(
+    "overlap at the beginning",
+    lambda p: cut4(p, whole4(p), (16, 40, 1), (0, 24, 1), (40, 56, 0)),
+)
+add(
+    "a fragment within another",
+    lambda p: cut4(p, whole4(p), (0, 40, 1), (8, 16, 1), (40, 56, 0)),
+)
+add(
+    "a fragment around another",
+    lambda p: cut4(p, whole4(p), (8, 16, 1), (0, 40, 1), (40, 56, 0)),
+)
+add(
+    "the beginning of the first again",
+    lambda p: cut4(p, whole4(p), (0, 40, 1), (0, 16, 1), (40, 56, 0)),
+)
+add(
+    "the first again and longer",
+    lambda p: cut4(p, whole4(p), (0, 16, 1), (0, 40, 1), (40, 56, 0)),
+)
+add(
+    "the end of the first again",
+    lambda p: cut4(p, whole4(p), (0, 40, 1), (24, 40, 1), (40, 56, 0)),
+)
+add(
+    "overlap, then the datagram anew",
+    lambda p: cut4(p, whole4(p), (0, 24, 1), (16, 40, 1), *THREE),
+)
 add("overlap after all came", lambda p: cut4(p, whole4(p), *THREE, (8, 24, 1)))
-add("two lasts", lambda p: cut4(p, whole4(p), (40, 56, 0), (40, 48, 0), (0, 16, 1), (16, 40, 1)))
-add("two lasts, the second longer", lambda p: cut4(p, whole4(p), (40, 48, 0), (40, 56, 0), (0, 16, 1), (16, 40, 1)))
-add("a fragment behind the last", lambda p: cut4(p, whole4(p), (40, 48, 0), (48, 56, 1), (0, 16, 1), (16, 40, 1)))
-add("the last before what there is", lambda p: cut4(p, whole4(p), (32, 56, 1), (0, 16, 0), (16, 32, 1)))
+add(
+    "two lasts", lambda p: cut4(p, whole4(p), (40, 56, 0), (40, 48, 0), (0, 16, 1), (16, 40, 1))
+)
+add(
+    "two lasts, the second longer",
+    lambda p: cut4(p, whole4(p), (40, 48, 0), (40, 56, 0), (0, 16, 1), (16, 40, 1)),
+)
+add(
+    "a fragment behind the last",
+    lambda p: cut4(p, whole4(p), (40, 48, 0), (48, 56, 1), (0, 16, 1), (16, 40, 1)),
+)
+add(
+    "the last before what there is",
+    lambda p: cut4(p, whole4(p), (32, 56, 1), (0, 16, 0), (16, 32, 1)),
+)
 add("a length of no multiple of 8", lambda p: cut4(p, whole4(p), (0, 20, 1), (16, 56, 0)))
-add("a length of no multiple of 8, then a gap", lambda p: cut4(p, whole4(p), (0, 20, 1), (24, 56, 0)))
+add(
+    "a length of no multiple of 8, then a gap",
+    lambda p: cut4(p, whole4(p), (0, 20, 1), (24, 56, 0)),
+)
 add("a first fragment of 4 octets", lambda p: cut4(p, whole4(p), (0, 4, 1), (0, 56, 0)))
 add("an empty fragment", lambda p: cut4(p, whole4(p), (0, 0, 1), *THREE))
 add("an empty last fragment", lambda p: cut4(p, whole4(p), (0, 56, 1), (56, 56, 0)))
-add("an empty fragment in the middle", lambda p: cut4(p, whole4(p), THREE[0], (16, 16, 1), *THREE[1:]))
+add(
+    "an empty fragment in the middle",
+    lambda p: cut4(p, whole4(p), THREE[0], (16, 16, 1), *THREE[1:]),
+)
 add("beyond 65535 octets", lambda p: cut4(p, whole4(p), THREE[0], *ending(65528)))
-add("up to 65535 octets and no more", lambda p: cut4(p, letters(65515), (65504, 65515, 0), (0, 16, 1)))
+add(
+    "up to 65535 octets and no more",
+    lambda p: cut4(p, letters(65515), (65504, 65515, 0), (0, 16, 1)),
+)
 add("don't fragment and more fragments", lambda p: cut_df(p))
+add("don't fragment and more fragments, closed port", lambda p: cut_df(p, CLOSED))
 add("identification 0", lambda p: cut4(p, whole4(p), *THREE, id=0))
-add("two datagrams, interleaved", lambda p: [f for pair in zip(cut4(p, whole4(p), *THREE), cut4(p, whole4(p, ASKING), *THREE, id=2), strict=True) for f in pair])
-add("fragments of two sources", lambda p: [*cut4(p, whole4(p), *THREE[:2]), *cut4("10.77.200.3", whole4("10.77.200.3"), THREE[2])])
-add("fragments of two protocols", lambda p: [*cut4(p, whole4(p), *THREE[:2]), *cut4(p, whole4(p), THREE[2], proto=253)])
+add(
+    "two datagrams, interleaved",
+    lambda p: [
+        f
+        for pair in zip(
+            cut4(p, whole4(p), *THREE), cut4(p, whole4(p, ASKING), *THREE, id=2), strict=True
+        )
+        for f in pair
+    ],
+)
+add(
+    "fragments of two sources",
+    lambda p: [
+        *cut4(p, whole4(p), *THREE[:2]),
+        *cut4("10.77.200.3", whole4("10.77.200.3"), THREE[2]),
+    ],
+)
+add(
+    "fragments of two protocols",
+    lambda p: [*cut4(p, whole4(p), *THREE[:2]), *cut4(p, whole4(p), THREE[2], proto=253)],
+)
 add("fragments to a broadcast", lambda p: cut4(p, whole4(p), *THREE, dst="10.77.255.255"))
 add("fragments, UDP checksum wrong", lambda p: cut4(p, whole4(p, chksum=1), *THREE))
 add("fragments, UDP checksum 0", lambda p: cut4(p, whole4(p, chksum=0), *THREE))
 add("fragments, UDP length beyond", lambda p: cut4(p, whole4(p, len=57, chksum=0), *THREE))
 add("fragments, UDP length below", lambda p: cut4(p, whole4(p, len=40, chksum=0), *THREE))
-add("the UDP header in two fragments", lambda p: cut4(p, whole4(p, size=12), (0, 8, 1), (8, 12, 0)))
+add(
+    "the UDP header in two fragments",
+    lambda p: cut4(p, whole4(p, size=12), (0, 8, 1), (8, 12, 0)),
+)
 add("fragments of protocol 253", lambda p: cut4(p, letters(56), *THREE, proto=253))
-add("fragments with several TTLs", lambda p: [*cut4(p, whole4(p), THREE[0], ttl=9), *cut4(p, whole4(p), THREE[1], ttl=7), *cut4(p, whole4(p), THREE[2], ttl=8)])
-add("fragments with several TTLs, backwards", lambda p: [*cut4(p, whole4(p), THREE[2], ttl=9), *cut4(p, whole4(p), THREE[1], ttl=7), *cut4(p, whole4(p), THREE[0], ttl=8)])
+add(
+    "fragments with several TTLs",
+    lambda p: [
+        *cut4(p, whole4(p), THREE[0], ttl=9),
+        *cut4(p, whole4(p), THREE[1], ttl=7),
+        *cut4(p, whole4(p), THREE[2], ttl=8),
+    ],
+)
+add(
+    "fragments with several TTLs, backwards",
+    lambda p: [
+        *cut4(p, whole4(p), THREE[2], ttl=9),
+        *cut4(p, whole4(p), THREE[1], ttl=7),
+        *cut4(p, whole4(p), THREE[0], ttl=8),
+    ],
+)
 for first in range(4):
     for second in range(first, 4):
         add(
@@ -395,19 +654,46 @@ for first in range(4):
                 *cut4(p, whole4(p), (32, 56, 0), tos=b),
             ],
         )
-add("fragments with two types of service", lambda p: [*cut4(p, whole4(p), (0, 32, 1), tos=0x20), *cut4(p, whole4(p), (32, 56, 0), tos=0x40)])
-add("a fragment with an option", lambda p: [with_options(p, b"\1\1\1\1", whole4(p)[:32], id=1, flags="MF"), *cut4(p, whole4(p), (32, 56, 0))])
-add("a fragment with a malformed option", lambda p: [with_options(p, b"\x9e\0\0\0", whole4(p)[:32], id=1, flags="MF"), *cut4(p, whole4(p), (32, 56, 0))])
-add("a later fragment with a malformed option", lambda p: [*cut4(p, whole4(p), (0, 32, 1)), with_options(p, b"\x9e\0\0\0", whole4(p)[32:], id=1, frag=4)])
-add("a fragment with a wrong header checksum", lambda p: cut4(p, whole4(p), *THREE[:2]) + cut4(p, whole4(p), THREE[2], chksum=1))
+add(
+    "fragments with two types of service",
+    lambda p: [
+        *cut4(p, whole4(p), (0, 32, 1), tos=0x20),
+        *cut4(p, whole4(p), (32, 56, 0), tos=0x40),
+    ],
+)
+add(
+    "a fragment with an option",
+    lambda p: [
+        with_options(p, b"\1\1\1\1", whole4(p)[:32], id=1, flags="MF"),
+        *cut4(p, whole4(p), (32, 56, 0)),
+    ],
+)
+add(
+    "a fragment with a malformed option",
+    lambda p: [
+        with_options(p, b"\x9e\0\0\0", whole4(p)[:32], id=1, flags="MF"),
+        *cut4(p, whole4(p), (32, 56, 0)),
+    ],
+)
+add(
+    "a later fragment with a malformed option",
+    lambda p: [
+        *cut4(p, whole4(p), (0, 32, 1)),
+        with_options(p, b"\x9e\0\0\0", whole4(p)[32:], id=1, frag=4),
+    ],
+)
+add(
+    "a fragment with a wrong header checksum",
+    lambda p: cut4(p, whole4(p), *THREE[:2]) + cut4(p, whole4(p), THREE[2], chksum=1),
+)
 
 
 def ending(offset):
     return [(offset, offset + 48, 0)]
 
 
-def cut_df(peer):
-    return [changed_flags(frame) for frame in cut4(peer, whole4(peer), *THREE)]
+def cut_df(peer, dport=OPEN):
+    return [changed_flags(frame) for frame in cut4(peer, whole4(peer, dport), *THREE)]
 
 
 def changed_flags(frame):

@@ -9,7 +9,7 @@ import socket
 from typing import NamedTuple
 
 from scapy.layers.inet import IP
-from scapy.layers.inet6 import in6_chksum
+from scapy.layers.inet6 import IPv6, in6_chksum
 
 PARTS = ("delivered", "errors", "wire", "mtu")
 
@@ -54,14 +54,28 @@ def seen4(frame):
     assert folded(frame[:hlen]) == 0xFFFF, "header checksum"
     assert len(frame) == packet.len
     fragment = bool(packet.flags.MF or packet.frag)
-    assert fragment or packet.flags.DF or packet.id, "neither atomic nor identified"
     header = (packet.src, packet.dst, packet.tos, str(packet.flags), packet.frag, packet.ttl)
-    body = frame[hlen:]
+    body, options = frame[hlen:], timeless(frame)[20:hlen]
     if packet.proto == socket.IPPROTO_ICMP and not fragment:
         assert folded(body) == 0xFFFF, "ICMP checksum"
-        times = slice(12, 20) if body[0] == 14 else slice(0)
-        body = without(without(body, slice(2, 4)), times)
-    return (*header, frame[20:hlen].hex(), packet.proto, body.hex())
+        body = without(body, slice(2, 4))
+        if body[0] == 14:  # the reply to a timestamp request
+            body = without(body, slice(12, 20))
+        elif body[0] in (3, 11, 12):
+            body = body[:8] + timeless(body[8:])
+    return (*header, options.hex(), packet.proto, body.hex())
+
+
+def timeless(packet):
+    """An IPv4 packet without the times in a timestamp option."""
+    at, end = 20, 4 * (packet[0] & 15)
+    while at + 3 < end and packet[at]:
+        if packet[at] == 0x44:
+            pointer, step = packet[at + 2], 4 if packet[at + 3] & 15 == 0 else 8
+            for behind in range(at + 4 + step, at + pointer, step):
+                packet = without(packet, slice(behind - 4, behind))
+        at += max(packet[at + 1], 1) if packet[at] > 1 else 1
+    return packet
 
 
 def seen6(frame):
@@ -73,16 +87,11 @@ def seen6(frame):
         body = without(body, slice(4, 8))
     elif nh == socket.IPPROTO_ICMPV6:
         zeroed = without(body, slice(2, 4))
-        assert in6_chksum(nh, IP6(src, dst), zeroed) == int.from_bytes(body[2:4], "big")
+        assert in6_chksum(nh, IPv6(src=src, dst=dst), zeroed) == int.from_bytes(
+            body[2:4], "big"
+        )
         body = zeroed
     return (src, dst, first, hlim, nh, body.hex())
-
-
-class IP6(NamedTuple):
-    """What scapy's in6_chksum wants to know of a packet."""
-
-    src: str
-    dst: str
 
 
 def without(octets, where):

@@ -16,12 +16,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import mhost
-from mhostd.skb import IP_PMTUDISC_WANT, SkBuff
-from mhostd.sock import SO_EE_ORIGIN_LOCAL
+from scapy.layers.inet import ICMP
 
 from differential.frames import ASKING, CONNECTED, OPEN, PORT, US4, US6, icmp6, ip4, ip6, udp
 from differential.outcome import Outcome, seen
-from scapy.layers.inet import ICMP
+from mhostd import native
+from mhostd.skb import IP_PMTUDISC_WANT, SkBuff
+from mhostd.sock import SO_EE_ORIGIN_LOCAL
 
 TUNSETIFF, IFF_TUN = 0x400454CA, 1
 IP_MTU, IPV6_MTU, IP_RECVERR, IPV6_RECVERR, IPV6_RECVHOPLIMIT = 14, 24, 11, 25, 51
@@ -201,13 +202,27 @@ class KernelSide(Wire):
         sock.bind(("", port))
         return sock
 
-    def send(self, version, peer, size, discover, ttl, tos):
+    def sysctl(self, name, value):
+        self._host.sysctl(name, value)
+
+    def after_a_while(self, version, frames, something):
+        """What the kernel says of fragments in the end: until it says something, or a second
+        later, which is when it would have."""
+        self.exchange(version, frames)
+        came, deadline = [], time.monotonic() + (DEADLINE_S if something else 1.5)
+        while not came and select.select([self._fd], [], [], deadline - time.monotonic())[0]:
+            came = [f for f in [self.read(deadline)] if not is_chatter(f)]
+        return [seen(frame) for frame in came]
+
+    def send(self, version, peer, size, discover, ttl=None, tos=None):
         """What the kernel writes for a datagram of an application, or its errno."""
         return self._thread.submit(self._send, version, peer, size, discover, ttl, tos).result()
 
     def _send(self, version, peer, size, discover, ttl, tos):
         with self._socket(version == 4, OPEN) as sock:
-            names = ((0, 10), (0, 2), (0, 1)) if version == 4 else ((41, 23), (41, 16), (41, 67))
+            names = (
+                ((0, 10), (0, 2), (0, 1)) if version == 4 else ((41, 23), (41, 16), (41, 67))
+            )
             for name, value in zip(names, (discover, ttl, tos), strict=True):
                 if value is not None:
                     sock.setsockopt(*name, value)
@@ -255,6 +270,12 @@ def pending(sock):
     return [(sock.getsockname()[1], number)] if number else []
 
 
+def text(address):
+    """An address as the kernel spells it."""
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, address)
+
+
 class StackSide:
     """A stack in memory for each kind."""
 
@@ -278,34 +299,32 @@ class StackSide:
             node.receive(frame, 0x0800 if kind.version == 4 else 0x86DD, node.tun)
         wire = [seen(frame) for frame in node.sent()]
         check_accounts(node)
-        proto = node.table.proto_named("inet" if kind.version == 4 else "inet6")
-        errors = [
-            (ASKING, *self.error(proto, err)) for sk, err in told if sk is socks[ASKING]
-        ]
+        errors = [(ASKING, *self.error(err)) for sk, err in told if sk is socks[ASKING]]
         fatal = [err for sk, err in told if sk is socks[CONNECTED] and err.fatal]
         errors += [(CONNECTED, err.error.errno) for err in fatal[-1:]]
         delivered = [
-            (port, d.payload, proto.ntop(d.source.address), d.source.port, d.ttl, d.tos)
+            (port, d.payload, text(d.source.address), d.source.port, d.ttl, d.tos)
             for port, sk in socks.items()
             for d in sk.receive_queue
         ]
+        proto = node.table.proto_named("inet" if kind.version == 4 else "inet6")
         return Outcome(delivered, errors, wire, proto.path_mtu(proto.pton(peer)))
 
     @staticmethod
-    def error(proto, err):
+    def error(err):
         assert err.origin != SO_EE_ORIGIN_LOCAL
-        offender, to = (proto.ntop(sa.address) for sa in (err.offender, err.sa))
+        offender, to = (text(sa.address) for sa in (err.offender, err.sa))
         said = (err.error.errno, err.origin, err.type, err.code, err.info)
         return *said, offender, (to, err.sa.port), err.payload
 
-    def send(self, version, peer, size, discover, ttl, tos):
+    def send(self, node, version, peer, size, discover, ttl=None, tos=None):
         """What mhostd writes for a datagram of an application, or its errno."""
-        node = self.node()
         proto = node.table.proto_named("inet" if version == 4 else "inet6")
-        us, to = (proto.pton(text) for text in ((US4, US6)[version == 6], peer))
-        skb = SkBuff.alloc(bytes(udp(PORT, bytes(size), sport=OPEN, chksum=0)))
-        psum = proto.csum_pseudo(us, to, len(skb))
-        mhost_udp_push(skb, psum)
+        us, to = proto.pton(US4 if version == 4 else US6), proto.pton(peer)
+        skb = SkBuff.alloc(bytes(size))
+        psum = proto.csum_pseudo(us, to, size + 8)
+        skb.push(8)
+        native.udp_push(skb.data, OPEN, PORT, psum)
         skb.ttl, skb.tos = ttl or 0, tos or 0
         skb.pmtudisc = IP_PMTUDISC_WANT if discover is None else discover
         try:
@@ -313,12 +332,6 @@ class StackSide:
         except OSError as err:
             return errno.errorcode[err.errno]
         return [seen(frame) for frame in node.sent()]
-
-
-def mhost_udp_push(skb, psum):
-    from mhostd import native
-
-    native.udp_push(skb.data, OPEN, PORT, psum)
 
 
 def check_accounts(node):
