@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mhostd import native
+from mhostd.errors import DropReason, End, MhostError, Verdict
 from mhostd.l3.icmp import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -28,9 +29,9 @@ from mhostd.l3.icmp import (
 )
 from mhostd.l3.icmp_limit import IcmpLimit
 from mhostd.l3.ip_options import IpOptions, ip_options_echo
-from mhostd.l3.wrapper import DropReason, End, IcmpError, L3Wrapper, MhostError, SkBuff, Verdict
-from mhostd.skb import IP_PMTUDISC_DONT
+from mhostd.skb import IP_PMTUDISC_DONT, SkBuff
 from mhostd.sock import SO_EE_ORIGIN_ICMP
+from mhostd.structs import IcmpError
 
 IPPROTO_ICMP = 1
 ICMP_NET_UNREACH, ICMP_PROT_UNREACH, ICMP_PORT_UNREACH = 0, 2, 3  # of ICMP_DEST_UNREACH
@@ -52,6 +53,9 @@ _INTERVAL_S = 1.0  # as Linux net.ipv4.icmp_ratelimit
 _NOT_UT = 1 << 31  # a time that is not since midnight UT (RFC 792)
 
 
+Drop = Callable[[DropReason, int], None]
+
+
 class Xmit(Protocol):
     """inet_sendmsg of l3/inet.py."""
 
@@ -66,7 +70,8 @@ class Icmpv4:
 
     def __init__(
         self,
-        l3: L3Wrapper,
+        now: Callable[[], float],
+        drop: Drop,
         address: bytes,
         counters: Counter[str],
         xmit: Xmit,
@@ -75,13 +80,15 @@ class Icmpv4:
         """Begin with nothing sent.
 
         Args:
-            l3: for the clock.
+            now: seconds of a clock that never goes back.
+            drop: told of an answer that the device does not take.
             address: ours.
             counters: icmp_echos, icmp_timestamps, icmp_errors_sent, icmp_ratelimited.
             xmit: sends a message.
             unreach: is given each error; the packet it quotes is at the skb.
         """
-        self._l3 = l3
+        self._now = now
+        self._drop = drop
         self._address = address
         self._counters = counters
         self._xmit = xmit
@@ -90,7 +97,7 @@ class Icmpv4:
 
     def time(self) -> int:
         """Milliseconds of our own clock, for timestamps."""
-        return _NOT_UT | int(self._l3.now() * 1000) & ~_NOT_UT & 0xFFFFFFFF
+        return _NOT_UT | int(self._now() * 1000) & ~_NOT_UT & 0xFFFFFFFF
 
     # --- down
 
@@ -123,7 +130,7 @@ class Icmpv4:
             if inner > _TYPE_MAX or inner in _ERRORS:
                 return
         daddr = bytes(packet[12:16])
-        if not self._limit.allow(self._l3.now(), daddr):
+        if not self._limit.allow(self._now(), daddr):
             self._counters["icmp_ratelimited"] += 1
             return
         echo = ip_options_echo(options, self._address, self.time()) if options else b""
@@ -186,5 +193,5 @@ class Icmpv4:
         echo = ip_options_echo(options, self._address, self.time()) if options else b""
         self._counters[counter] += 1
         if not self._push(reply, skb.saddr, echo):
-            self._l3.kfree_skb(DropReason.DEV_READY, 1)
+            self._drop(DropReason.DEV_READY, 1)
         return Verdict.ANSWERED

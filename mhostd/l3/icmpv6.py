@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 
 from mhostd import native
+from mhostd.errors import DropReason, End, MhostError, Verdict
 from mhostd.l3.exthdrs import IPV6_HLEN, ipv6_skip_exthdr
 from mhostd.l3.icmp import ICMPV6_PARAMPROB, ICMPV6_PKT_TOOBIG, icmpv6_err_convert
 from mhostd.l3.icmp_limit import IcmpLimit
-from mhostd.l3.wrapper import DropReason, End, IcmpError, L3Wrapper, MhostError, SkBuff, Verdict
+from mhostd.skb import SkBuff
 from mhostd.sock import SO_EE_ORIGIN_ICMP6
+from mhostd.structs import IcmpError
 
 IPPROTO_ICMPV6 = 58
 ICMPV6_PORT_UNREACH = 4  # code of ICMPV6_DEST_UNREACH
@@ -28,8 +30,14 @@ _INFORMATIONAL = 0x80  # bit of a type that is no error
 _PACKET_MAX = 1280  # octets of an error, RFC 4443 section 2.4 (c)
 _INTERVAL_S = 1 / 16  # as Linux net.ipv6.icmp.ratelimit for what a default route reaches
 
+Drop = Callable[[DropReason, int], None]
 CsumPseudo = Callable[[bytes, bytes, int, int], int]
 """inet6_csum_pseudo of l3/inet6.py."""
+
+
+def _is_error(message: bytes | bytearray) -> bool:
+    """Whether an ICMPv6 message is one, or might be if there were more of it."""
+    return not message or not message[0] & _INFORMATIONAL
 
 
 class Icmpv6:
@@ -37,7 +45,8 @@ class Icmpv6:
 
     def __init__(
         self,
-        l3: L3Wrapper,
+        now: Callable[[], float],
+        drop: Drop,
         address: bytes,
         counters: Counter[str],
         xmit: Callable[[SkBuff, bytes, bytes, int], None],
@@ -47,14 +56,16 @@ class Icmpv6:
         """Begin with nothing sent.
 
         Args:
-            l3: for the clock.
+            now: seconds of a clock that never goes back.
+            drop: told of an answer that the device does not take.
             address: ours.
             counters: icmp_echos, icmp_errors_sent, icmp_ratelimited.
             xmit: inet6_sendmsg of l3/inet6.py.
             csum_pseudo: partial sum of the pseudo-header.
             unreach: is given each error; the packet it quotes is at the skb.
         """
-        self._l3 = l3
+        self._now = now
+        self._drop = drop
         self._address = address
         self._counters = counters
         self._xmit = xmit
@@ -78,11 +89,10 @@ class Icmpv6:
             info: the second four octets of the message.
         """
         at = ipv6_skip_exthdr(packet)
-        if at is not None and at.number == IPPROTO_ICMPV6:
-            if at.offset >= len(packet) or not packet[at.offset] & _INFORMATIONAL:
-                return
+        if at and at.number == IPPROTO_ICMPV6 and _is_error(packet[at.offset :]):
+            return
         daddr = bytes(packet[8:24])
-        if not self._limit.allow(self._l3.now(), daddr):
+        if not self._limit.allow(self._now(), daddr):
             self._counters["icmp_ratelimited"] += 1
             return
         quoted = packet[: _PACKET_MAX - IPV6_HLEN - _HDR.size]
@@ -115,7 +125,7 @@ class Icmpv6:
             reply.tos = skb.tos
             self._counters["icmp_echos"] += 1
             if not self._push(reply, skb.saddr):
-                self._l3.kfree_skb(DropReason.DEV_READY, 1)
+                self._drop(DropReason.DEV_READY, 1)
             return Verdict.ANSWERED
         converted = icmpv6_err_convert(type_, code)
         if converted is None:

@@ -108,7 +108,9 @@ class AfInet:
             path_mtu=self.inet_path_mtu,
         )
         counters = self.inet_mhost_proto.counters
-        self._icmp = Icmpv4(l3, address, counters, self.inet_sendmsg, self._icmp_unreach)
+        self._icmp = Icmpv4(
+            l3.now, l3.kfree_skb, address, counters, self.inet_sendmsg, self._icmp_unreach
+        )
         self._reassembly: Reassembly[tuple[bytes, int, int]] = Reassembly(
             _REASSEMBLY_S, l3.kfree_skb, l3.add_timer, self._late, counters
         )
@@ -215,8 +217,8 @@ class AfInet:
         options = None
         if hlen > _HDR.size:
             options = self._options(skb, hlen)
-            if isinstance(options, DropReason):
-                return options
+            if options.wrong is not None or options.source_route:
+                return DropReason.IP_INHDR
         skb.pull(hlen)
         if frag_off & (_MF | _OFFSET):
             whole = self._reassemble(skb, start, (saddr, id_, number), frag_off)
@@ -234,17 +236,18 @@ class AfInet:
             self._icmp.icmp_send(skb.buf[start:], ICMP_DEST_UNREACH, code, 0, options)
         return end
 
-    def _options(self, skb: SkBuff, hlen: int) -> IpOptions | DropReason:
-        """Take the options; no source route is followed (Linux accept_source_route=0)."""
+    def _options(self, skb: SkBuff, hlen: int) -> IpOptions:
+        """Take the options, and tell the source if one is wrong.
+
+        No source route is followed (Linux accept_source_route=0).
+        """
         at = slice(skb.head + _HDR.size, skb.head + hlen)
-        options = ip_options_compile(skb.buf[at], self._address, self._icmp.time())
+        options = ip_options_compile(bytes(skb.buf[at]), self._address, self._icmp.time())
         skb.buf[at] = options.octets
         if options.wrong is not None:
             pointer = _HDR.size + options.wrong
             packet = skb.buf[skb.head :]
             self._icmp.icmp_send(packet, ICMP_PARAMETERPROB, 0, pointer << 24, options)
-        if options.wrong is not None or options.source_route:
-            return DropReason.IP_INHDR
         return options
 
     def _reassemble(
@@ -271,7 +274,7 @@ class AfInet:
         struct.pack_into("!H", hdr, _FRAG_AT, hdr[_FRAG_AT] << 8 & _DF)
         struct.pack_into("!H", hdr, _CHECK_AT, 0)
         struct.pack_into("!H", hdr, _CHECK_AT, ~native.csum_fold(hdr) & 0xFFFF)
-        whole = skb.reassembled(hdr + held.payload)
+        whole = skb.reassembled(bytes(hdr) + held.payload)
         whole.tos, whole.ttl = hdr[1], hdr[8]
         whole.pull(len(hdr))
         return whole
@@ -297,7 +300,7 @@ class AfInet:
         skb.pull(hlen)
         skb.family, skb.saddr, skb.daddr = AF_INET, saddr, daddr
         self.inet_mhost_proto.counters["icmp_errors"] += 1
-        if err.errno == errno.EMSGSIZE:
+        if err.errno == errno.EMSGSIZE and number == IPPROTO_UDP:  # what goes out with DF
             self._pmtus.learn(daddr, err.info, self._route(daddr).mtu, self._l3.now())
         self._l3.mhost_err(skb, number, err)
         return Verdict.CONSUMED

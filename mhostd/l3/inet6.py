@@ -48,7 +48,7 @@ from mhostd.l3.icmpv6 import (
     Icmpv6,
 )
 from mhostd.l3.pmtu import PathMtus
-from mhostd.l3.reassembly import Fragment, Reassembly
+from mhostd.l3.reassembly import Fragment, Reassembly, Whole
 from mhostd.l3.wrapper import (
     IPPROTO_UDP,
     DropReason,
@@ -118,7 +118,13 @@ class AfInet6:
         )
         counters = self.inet6_mhost_proto.counters
         self._icmp = Icmpv6(
-            l3, address, counters, self.inet6_sendmsg, inet6_csum_pseudo, self._icmpv6_unreach
+            l3.now,
+            l3.kfree_skb,
+            address,
+            counters,
+            self.inet6_sendmsg,
+            inet6_csum_pseudo,
+            self._icmpv6_unreach,
         )
         self._reassembly: Reassembly[tuple[bytes, int]] = Reassembly(
             _REASSEMBLY_S, l3.kfree_skb, l3.add_timer, self._late, counters
@@ -245,7 +251,6 @@ class AfInet6:
     def _fragment(self, skb: SkBuff, start: int, at: At) -> Reassembled | End:
         """Hold a fragment; return the packet once it is whole (RFC 8200 section 4.5)."""
         packet, inner = memoryview(skb.buf)[start:], at.offset + _FRAG.size
-        length = len(packet) - _HDR.size
         if inner > len(packet):
             field = Problem(DropReason.PKT_TOO_SMALL, HDR_FIELD, at.offset)
             return self._problem(skb, start, field)
@@ -271,19 +276,22 @@ class AfInet6:
             return Verdict.HELD
         if isinstance(held, DropReason):
             return held
+        return self._reassembled(skb, held)
+
+    def _reassembled(self, skb: SkBuff, held: Whole) -> Reassembled | DropReason:
+        """Put a packet together that was held, without its fragment header."""
         first = held.first
-        frag_at = len(first.head) - FRAGMENT_HLEN
-        hdr = bytearray(first.head[:frag_at])
-        length = frag_at - _HDR.size + len(held.payload)
+        at = len(first.head) - FRAGMENT_HLEN
+        hdr, number = bytearray(first.head[:at]), first.head[at]
+        length = at - _HDR.size + len(held.payload)
         if length > LENGTH_MAX:
             return DropReason.PKT_TOO_BIG
-        number = first.head[frag_at]
         hdr[first.nhoff] = number
         hdr[1] |= held.ecn << 4
         struct.pack_into("!H", hdr, _LENGTH_AT, length)
-        whole = skb.reassembled(hdr + held.payload)
+        whole = skb.reassembled(bytes(hdr) + held.payload)
         whole.ttl, whole.tos = hdr[7], (hdr[0] << 8 | hdr[1]) >> 4 & 0xFF
-        return Reassembled(whole, At(number, frag_at, first.nhoff))
+        return Reassembled(whole, At(number, at, first.nhoff))
 
     def _late(self, _key: tuple[bytes, int], first: Fragment) -> None:
         """Fragments have waited long enough; tell the host that sent them."""
@@ -306,7 +314,7 @@ class AfInet6:
         skb.pull(at.offset)
         skb.family, skb.saddr, skb.daddr = AF_INET6, saddr, daddr
         self.inet6_mhost_proto.counters["icmp_errors"] += 1
-        if err.errno == errno.EMSGSIZE:
+        if err.errno == errno.EMSGSIZE and at.number in (IPPROTO_UDP, IPPROTO_ICMPV6):
             self._pmtus.learn(daddr, err.info, self._route(daddr).mtu, self._l3.now())
         self._l3.mhost_err(skb, at.number, err)
         return Verdict.CONSUMED

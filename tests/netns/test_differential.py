@@ -6,6 +6,7 @@ DIFFERENCES with its reason; one that is no more fails the test as well.
 
 import mhost.daemon
 import pytest
+from differential import errors, fragments, kinds4, kinds6
 from differential.differences import DAEMON_DIFFERENCES, DIFFERENCES
 from differential.frames import (
     CONNECTED,
@@ -17,13 +18,15 @@ from differential.frames import (
     whole4,
     whole6,
 )
-from differential.kinds4 import KINDS as KINDS4
-from differential.kinds6 import KINDS as KINDS6
+from differential.linux import KernelSide
+from differential.ours import DaemonSide, StackSide, check_accounts
 from differential.outcome import seen
-from differential.sides import DaemonSide, KernelSide, StackSide, check_accounts
 from lab import Lab
 
-KINDS = [*KINDS4, *KINDS6]
+KINDS = [
+    *(*kinds4.KINDS, *errors.KINDS4, *fragments.KINDS4),
+    *(*kinds6.KINDS, *errors.KINDS6, *fragments.KINDS6),
+]
 PEERS = {
     kind: f"10.77.{1 + i // 250}.{1 + i % 250}" if kind.version == 4 else f"fd77::1:{i:x}"
     for i, kind in enumerate(KINDS, 1)

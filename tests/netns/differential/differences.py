@@ -21,17 +21,26 @@ _GROUPS = {
     },
     "the port table gives the error of another flow to a connected socket of that port": {
         "error quotes a packet to another host (IPv4)": {"errors"},
+        "too big quotes a packet to another host (IPv4)": {"errors"},
         "error quotes a packet to another port (IPv4)": {"errors"},
+        "too big quotes a packet to another port (IPv4)": {"errors"},
         "error quotes a packet to a broadcast (IPv4)": {"errors"},
+        "too big quotes a packet to a broadcast (IPv4)": {"errors"},
         "error quotes a packet to another host (IPv6)": {"errors"},
+        "too big quotes a packet to another host (IPv6)": {"errors"},
         "error quotes a packet to another port (IPv6)": {"errors"},
+        "too big quotes a packet to another port (IPv6)": {"errors"},
         "error quotes a packet to a group (IPv6)": {"errors"},
+        "too big quotes a packet to a group (IPv6)": {"errors"},
     },
     "an error is about a packet of ours only if it has our source (RFC 1122 section 3.2.2, "
     "RFC 4443 section 2.4 (d)); Linux asks a wildcard socket alone": {
         "error quotes another's packet (IPv4)": {"errors"},
+        "too big quotes another's packet (IPv4)": {"errors"},
         "error quotes a packet from a broadcast (IPv4)": {"errors"},
+        "too big quotes a packet from a broadcast (IPv4)": {"errors"},
         "error quotes another's packet (IPv6)": {"errors"},
+        "too big quotes another's packet (IPv6)": {"errors"},
     },
     "options of fragments are checked, and are not in the answer to the datagram (RFC 1122 "
     "section 3.2.2.6 says SHOULD)": {
@@ -66,8 +75,8 @@ _GROUPS = {
     },
     "a packet too big is believed if it quotes our address and an upper layer (RFC 8201 "
     "section 4); Linux wants a socket with that port as well": {
-        "fragmentation needed, from a closed port (IPv4)": {"mtu"},
-        "packet too big, from a closed port (IPv6)": {"mtu"},
+        "too big quotes a packet from a closed port (IPv4)": {"mtu"},
+        "too big quotes a packet from a closed port (IPv6)": {"mtu"},
     },
 }
 DIFFERENCES = {name: parts for group in _GROUPS.values() for name, parts in group.items()}

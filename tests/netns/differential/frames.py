@@ -14,6 +14,7 @@ from scapy.layers.inet6 import IPv6, in6_chksum
 US4, US6 = "10.77.0.1", "fd77::1"
 PORT = 5101  # of the peer
 OPEN, CONNECTED, ASKING, CLOSED = 4000, 4001, 4002, 4999
+SOCKETS = (OPEN, CONNECTED, ASKING)
 HELLO = b"hello"
 
 
@@ -35,10 +36,10 @@ class Kinds(list):
 
     def __init__(self, version):
         super().__init__()
-        self._version = version
+        self.version = version
 
     def add(self, name, make):
-        self.append(Kind(f"{name} (IPv{self._version})", self._version, make))
+        self.append(Kind(f"{name} (IPv{self.version})", self.version, make))
 
 
 def udp(dport=OPEN, payload=HELLO, sport=PORT, **fields):
