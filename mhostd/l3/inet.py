@@ -89,7 +89,7 @@ class AfInet:
         self._dev = dev
         self._address = address
         self._ids = itertools.count(random.getrandbits(16))
-        self._pmtus = PathMtus(_PMTU_MIN, refuses=False)
+        self._pmtus = PathMtus(_PMTU_MIN, False, l3.now)
         self.inet_ptype = PacketType(type=ETH_P_IP, func=self.inet_rcv)
         self.inet_mhost_proto = MhostProto(
             family=AF_INET,
@@ -119,7 +119,7 @@ class AfInet:
 
     def inet_path_mtu(self, daddr: bytes) -> int:
         """Octets of packet that reach an address in one piece (IP_MTU)."""
-        return self._pmtus.lookup(daddr, self._route(daddr).mtu, self._l3.now()).octets
+        return self._pmtus.path_mtu(daddr, self._route(daddr).mtu)
 
     def _route(self, daddr: bytes) -> NetDevice:
         return self._l3.lo if daddr == self._address else self._dev
@@ -140,13 +140,16 @@ class AfInet:
             MhostError: EMSGSIZE, ENETDOWN.
         """
         dev, how = self._route(daddr), skb.pmtudisc
-        path = self._pmtus.lookup(daddr, dev.mtu, self._l3.now())
-        mtu = path.octets if how < IP_PMTUDISC_PROBE else dev.mtu
+        path, mtu = self._pmtus.lookup(daddr, dev.mtu), dev.mtu
+        if path is not None and how < IP_PMTUDISC_PROBE:
+            mtu = path.octets
         hlen = _HDR.size + len(options)
         room = mtu - hlen
         if len(skb) <= room:
-            keep = how == IP_PMTUDISC_WANT and not path.locked
-            atomic = keep or how in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)
+            if how == IP_PMTUDISC_WANT:
+                atomic = path is None or not path.locked
+            else:
+                atomic = how in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)
             id_ = 0 if atomic else self._next_id()
             self._send(skb, dev, id_, _DF if atomic else 0, number, saddr, daddr, options)
             return
@@ -178,15 +181,13 @@ class AfInet:
         daddr: bytes,
         options: bytes,
     ) -> None:
-        if options:
-            skb.push(len(options))[:] = options
-        hdr = skb.push(_HDR.size)
-        first = 0x45 + len(options) // 4
-        ttl = skb.ttl or _TTL
+        hdr = skb.push(_HDR.size + len(options))
+        first, ttl = 0x45 + len(options) // 4, skb.ttl or _TTL
         fields = (first, skb.tos, len(skb), id_, frag_off, ttl, number, 0, saddr, daddr)
         _HDR.pack_into(hdr, 0, *fields)
-        check = ~native.csum_fold(skb.data[: 4 * (first & 15)]) & 0xFFFF
-        struct.pack_into("!H", hdr, _CHECK_AT, check)
+        if options:
+            hdr[_HDR.size :] = options
+        struct.pack_into("!H", hdr, _CHECK_AT, ~native.csum_fold(hdr) & 0xFFFF)
         self._l3.mhost_send_to_l2(skb, dev, ETH_P_IP)
 
     # --- up
@@ -301,6 +302,6 @@ class AfInet:
         skb.family, skb.saddr, skb.daddr = AF_INET, saddr, daddr
         self.inet_mhost_proto.counters["icmp_errors"] += 1
         if err.errno == errno.EMSGSIZE and number == IPPROTO_UDP:  # what goes out with DF
-            self._pmtus.learn(daddr, err.info, self._route(daddr).mtu, self._l3.now())
+            self._pmtus.learn(daddr, err.info, self._route(daddr).mtu)
         self._l3.mhost_err(skb, number, err)
         return Verdict.CONSUMED

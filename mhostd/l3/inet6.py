@@ -98,7 +98,7 @@ class AfInet6:
         self._l3 = l3
         self._dev = dev
         self._address = address
-        self._pmtus = PathMtus(_MTU_MIN, refuses=True)
+        self._pmtus = PathMtus(_MTU_MIN, True, l3.now)
         self.inet6_ptype = PacketType(type=ETH_P_IPV6, func=self.inet6_rcv)
         self.inet6_mhost_proto = MhostProto(
             family=AF_INET6,
@@ -134,7 +134,7 @@ class AfInet6:
 
     def inet6_path_mtu(self, daddr: bytes) -> int:
         """Octets of packet that reach an address in one piece (IPV6_MTU)."""
-        return self._pmtus.lookup(daddr, self._route(daddr).mtu, self._l3.now()).octets
+        return self._pmtus.path_mtu(daddr, self._route(daddr).mtu)
 
     def _route(self, daddr: bytes) -> NetDevice:
         return self._l3.lo if daddr == self._address else self._dev
@@ -153,7 +153,7 @@ class AfInet6:
         dev, how = self._route(daddr), skb.pmtudisc
         mtu = dev.mtu
         if how < IP_PMTUDISC_PROBE:
-            mtu = self._pmtus.lookup(daddr, mtu, self._l3.now()).octets
+            mtu = self._pmtus.path_mtu(daddr, mtu)
         room = mtu - _HDR.size
         if len(skb) <= room:
             self._send(skb, dev, number, saddr, daddr)
@@ -315,6 +315,6 @@ class AfInet6:
         skb.family, skb.saddr, skb.daddr = AF_INET6, saddr, daddr
         self.inet6_mhost_proto.counters["icmp_errors"] += 1
         if err.errno == errno.EMSGSIZE and at.number in (IPPROTO_UDP, IPPROTO_ICMPV6):
-            self._pmtus.learn(daddr, err.info, self._route(daddr).mtu, self._l3.now())
+            self._pmtus.learn(daddr, err.info, self._route(daddr).mtu)
         self._l3.mhost_err(skb, at.number, err)
         return Verdict.CONSUMED

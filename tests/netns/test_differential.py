@@ -41,6 +41,8 @@ def sides(make_node):
         monkeypatch.setenv("MHOST_SOCKET", host.socket)
         daemon = DaemonSide(host)
         yield kernel, StackSide(make_node), daemon
+        counters = host.show("counters")
+        assert not any(counters[l3].get("icmp_ratelimited") for l3 in ("inet", "inet6"))
         mhost.daemon.close_all()
         for side in (kernel, daemon):
             side.close()
