@@ -2,8 +2,9 @@
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping netbase ca-certificates
-SOURCES := pyproject.toml meson.build \
+APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping netbase ca-certificates \
+	systemd mandoc zsh
+SOURCES := pyproject.toml meson.build $(wildcard docs/man/*) \
 	$(shell find mhostd clients/python -name __pycache__ -prune -o -print)
 INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check \
 	--no-build-isolation --no-deps
@@ -28,8 +29,8 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 	@echo "native: AddressSanitizer and UBSan"
 	@rm -rf $(ASAN)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" meson setup $(ASAN)/build -Db_sanitize=address,undefined \
-		-Db_lundef=false -Dbuildtype=debug -Dpython.purelibdir=$(CURDIR)/$(ASAN)/lib \
-		-Dpython.platlibdir=$(CURDIR)/$(ASAN)/lib >/dev/null
+		-Db_lundef=false -Dbuildtype=debug -Dprefix=$(CURDIR)/$(ASAN) \
+		-Dpython.purelibdir=$(CURDIR)/$(ASAN)/lib -Dpython.platlibdir=$(CURDIR)/$(ASAN)/lib >/dev/null
 	@PATH="$(CURDIR)/$(BIN):$$PATH" meson install --quiet -C $(ASAN)/build
 	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
@@ -54,7 +55,8 @@ $(VENV)/.tools: pyproject.toml
 		apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
 	@echo "python: a virtual environment with what mhostd needs"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check meson-python meson ninja '.[test]'
+	@$(BIN)/pip install -q --disable-pip-version-check meson-python meson ninja \
+		argparse-manpage shtab '.[test]'
 	@touch $@
 
 $(VENV)/.done: $(VENV)/.tools $(SOURCES)

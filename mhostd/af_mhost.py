@@ -11,24 +11,30 @@ import itertools
 from collections.abc import Callable
 
 from mhostd.errors import MhostError
+from mhostd.ip_cmsg import ip_cmsg_send
 from mhostd.mhost_table import MhostTable
-from mhostd.sock import SK_BUF_MAX, SK_BUF_MIN, Client, Heard, Locator, Place, Sock, sock_called
+from mhostd.options import (
+    IP_RECVERR,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPPROTO_UDP,
+    IPV6_RECVERR,
+    IPV6_V6ONLY,
+    SOCK_DGRAM,
+)
+from mhostd.sock import Client, Heard, Locator, Place, Sock, sock_called
+from mhostd.sockopt import SockOpts
 from mhostd.structs import ErrorReport, MhostProto, Proto
 from mhostd.uapi import (
     AF_INET,
     AF_INET6,
     AF_MHOST,
     AF_UNSPEC,
+    MHOST_RECVERR,
+    SOL_MHOST,
     UDP_PAYLOAD_MAX,
     SockaddrMhost,
 )
-
-SOCK_DGRAM = 2
-IPPROTO_UDP = 17
-
-# asm-generic/socket.h
-SOL_SOCKET = 1
-SO_TYPE, SO_SNDBUF, SO_RCVBUF, SO_PROTOCOL, SO_DOMAIN = 3, 7, 8, 38, 39
 
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 
@@ -42,17 +48,40 @@ LOCATOR_ERRNOS = frozenset({
     errno.ENONET, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EPERM,
     errno.EACCES,
 })  # fmt: skip
+# What may be said of where the socket is bound, and then nothing of the locator.
+SOURCE_ERRNOS = frozenset({errno.EADDRNOTAVAIL})
 # The same of one port there: ICMP port unreachable, RFC 1122 section 4.1.3.3.
 PORT_ERRNOS = frozenset({errno.ECONNREFUSED, errno.ENOPROTOOPT})
 
 
 class AfMhost:
-    """The socket operations, and every open socket."""
+    """The socket operations, and every open socket.
 
-    def __init__(self, table: MhostTable, prot: Proto) -> None:
+    Attributes:
+        socks: by number.
+        mhost_getsockopt: getsockopt(2), as SockOpts.get.
+        mhost_setsockopt: setsockopt(2), as SockOpts.set.
+    """
+
+    def __init__(
+        self,
+        table: MhostTable,
+        prot: Proto,
+        port_limit: Callable[[Client, int], int] = lambda _client, _port: 0,
+    ) -> None:
+        """Begin without sockets.
+
+        Args:
+            table: protocols and hosts.
+            prot: the transport.
+            port_limit: below what a client may not bind, 0 if it may bind a port.
+        """
+        self._port_limit = port_limit
         self._table = table
         self._prot = prot
         self._numbers = itertools.count(1)
+        opts = SockOpts(table, self._path_mtu)
+        self.mhost_getsockopt, self.mhost_setsockopt = opts.get, opts.set
         self.socks: dict[int, Sock] = {}
 
     def mhost_create(
@@ -117,27 +146,37 @@ class AfMhost:
 
         Raises:
             MhostError: EINVAL if it is bound, EAFNOSUPPORT, EADDRNOTAVAIL if the
-                address is not ours, EADDRINUSE, EACCES.
+                address is not ours, EADDRINUSE, EACCES for a port that needs a privilege.
         """
         if sk.sport:
             raise MhostError(
                 errno.EINVAL,
                 f"bind: socket is bound to port {sk.sport}; open another one",
             )
-        places = self._places(sa)
+        places = self._places(sk, sa)
+        limit = self._port_limit(sk.client, sa.port) if sa.port else 0
+        if limit:
+            raise MhostError(
+                errno.EACCES,
+                f"bind: port {sa.port} is below {limit}, where a process needs "
+                "CAP_NET_BIND_SERVICE; run it with that, choose another port, or lower "
+                "sysctl net.ipv4.ip_unprivileged_port_start",
+            )
         self._prot.get_port(sk, places, sa.port)
         sk.places, sk.bound = tuple(places), sa
         return sk.sport
 
     def _autobind(self, sk: Sock) -> None:
         """The wildcard and an ephemeral port, as the first send or connect does."""
-        places = self._places(ANYWHERE)
+        places = self._places(sk, ANYWHERE)
         self._prot.get_port(sk, places, 0)
         sk.places = tuple(places)
 
-    def _places(self, sa: SockaddrMhost) -> list[Place]:
+    def _places(self, sk: Sock, sa: SockaddrMhost) -> list[Place]:
         if sa.family == AF_MHOST:
-            return self._host_places(sa.id_no) if sa.id_no else self._any_places(0)
+            v6_only = sk.options.get((IPPROTO_IPV6, IPV6_V6ONLY))
+            everywhere = self._any_places(AF_INET6 if v6_only else 0)
+            return self._host_places(sa.id_no) if sa.id_no else everywhere
         protos = self._table.mhost_protos_for_family(sa.family)
         if sa.family == AF_UNSPEC or not protos:
             raise MhostError(
@@ -272,6 +311,8 @@ class AfMhost:
             )
         if sa.port == 0:
             raise MhostError(errno.EINVAL, "sendto: port 0 is no destination")
+        if control:
+            ip_cmsg_send(control)  # what is wrong with it is said, wherever it goes
         sa = self._full(sa)
         usable = self._usable(sk)
         tried: set[Locator] = set()
@@ -286,7 +327,7 @@ class AfMhost:
             if not sk.sport:
                 self._autobind(sk)
             try:
-                self._prot.sendmsg(sk, payload, proto, locator)
+                self._prot.sendmsg(sk, payload, proto, locator, control)
             except MhostError as err:
                 self.mhost_err(locator, err, now)
                 if sa.family != AF_MHOST or err.errno not in LOCATOR_ERRNOS:
@@ -315,12 +356,21 @@ class AfMhost:
         locator = Locator(sa.family, sa.address, sa.scope_id)
         if err.errno in PORT_ERRNOS:
             self._table.faults.failed(locator, err.errno, now, sa.port)
-        elif err.errno in LOCATOR_ERRNOS:
+        elif err.errno in LOCATOR_ERRNOS - SOURCE_ERRNOS:
             self._table.faults.failed(locator, err.errno, now)
+
+    @staticmethod
+    def wants_errors(sk: Sock, family: int) -> bool:
+        """Whether a socket has asked for the errors of its datagrams (IP_RECVERR)."""
+        of_family = {AF_INET: (IPPROTO_IP, IP_RECVERR), AF_INET6: (IPPROTO_IPV6, IPV6_RECVERR)}
+        every = sk.options.get((SOL_MHOST, MHOST_RECVERR), 0)
+        return bool(every or (family in of_family and sk.options.get(of_family[family], 0)))
 
     @staticmethod
     def _usable(sk: Sock) -> Callable[[MhostProto], bool]:
         def usable(proto: MhostProto) -> bool:
+            if sk.device and not proto.udp and sk.device != proto.device:
+                return False
             if not sk.sport:
                 return True
             if proto.udp:
@@ -348,29 +398,17 @@ class AfMhost:
         if sk.peer is None:
             raise MhostError(errno.ENOTCONN, "shutdown: the socket is not connected")
 
-    def mhost_getsockopt(self, sk: Sock, level: int, option: int) -> int:
-        """getsockopt(2); ENOPROTOOPT for what there is not."""
-        values = {
-            SO_TYPE: SOCK_DGRAM,
-            SO_DOMAIN: AF_MHOST,
-            SO_PROTOCOL: IPPROTO_UDP,
-            SO_RCVBUF: sk.rcvbuf,
-            SO_SNDBUF: sk.sndbuf,
-        }
-        if level != SOL_SOCKET or option not in values:
-            raise _no_option("getsockopt", level, option)
-        return values[option]
-
-    def mhost_setsockopt(self, sk: Sock, level: int, option: int, value: int | bytes) -> None:
-        """setsockopt(2); buffer sizes are doubled and bounded as in Linux."""
-        if level != SOL_SOCKET or isinstance(value, bytes):
-            raise _no_option("setsockopt", level, option)
-        if option == SO_RCVBUF:
-            sk.rcvbuf = _buffer_size(value)
-        elif option == SO_SNDBUF:
-            sk.sndbuf = _buffer_size(value)
-        else:
-            raise _no_option("setsockopt", level, option)
+    def _path_mtu(self, sk: Sock, family: int, now: float) -> int:
+        """IP_MTU and IPV6_MTU: of the path to the peer, if that is of this family now."""
+        if sk.peer is not None:
+            proto, sa = self._table.mhost_translate_sa(sk.peer, now, self._usable(sk))
+            if sa.family == family and proto.udp is not None:
+                return proto.udp.path_mtu(sa)
+            if sa.family == family and proto.path_mtu is not None:
+                return proto.path_mtu(sa.address)
+        raise MhostError(
+            errno.ENOTCONN, "getsockopt: MTU: the socket is not connected over this family"
+        )
 
     # --- protocols come and go under live sockets
 
@@ -385,14 +423,36 @@ class AfMhost:
             if not sk.sport:
                 continue
             try:
-                for place in self._places(sk.bound or ANYWHERE):
-                    if place.l3 == proto.name and place not in sk.places:
-                        assert proto.udp is not None
-                        proto.udp.bind(sk, place, sk.sport)
-                        sk.places = (place, *sk.places)
+                self._bind_also(sk, lambda place: place.l3 == proto.name)
             except MhostError as err:
                 failed.append((sk, err))
         return failed
+
+    def mhost_address_added(self, address: bytes) -> list[tuple[Sock, MhostError]]:
+        """The host kernel has another address: bind the sockets of its host there too.
+
+        Returns:
+            The sockets for which that failed, and why; they go on without it.
+        """
+        failed = []
+        for sk in self.socks.values():
+            if sk.bound is None or not sk.bound.id_no:
+                continue
+            try:
+                host = self._table.mhost_host(sk.bound.id_no)
+                if any(locator.address == address for locator in host.locators):
+                    self._bind_also(sk, lambda place: place.address == address)
+            except MhostError as err:
+                failed.append((sk, err))
+        return failed
+
+    def _bind_also(self, sk: Sock, wanted: Callable[[Place], bool]) -> None:
+        """Bind a bound socket at more places of the host kernel."""
+        for place in self._places(sk, sk.bound or ANYWHERE):
+            proto = self._table.proto_named(place.l3)
+            if proto and proto.udp and place not in sk.places and wanted(place):
+                proto.udp.bind(sk, place, sk.sport)
+                sk.places = (place, *sk.places)
 
     def mhost_proto_removed(self, proto: MhostProto) -> None:
         """Let go of what the sockets had there; they stay open."""
@@ -400,15 +460,3 @@ class AfMhost:
             assert proto.udp is not None
             proto.udp.release(sk)
             sk.places = tuple(p for p in sk.places if p.l3 != proto.name)
-
-
-def _buffer_size(value: int) -> int:
-    """As Linux sock_setsockopt: bounded to the maximum, then doubled."""
-    return max(SK_BUF_MIN, 2 * min(max(value, 0), SK_BUF_MAX // 2))
-
-
-def _no_option(call: str, level: int, option: int) -> MhostError:
-    return MhostError(
-        errno.ENOPROTOOPT,
-        f"{call}: level {level} has no option {option} here; see docs/ipc.md",
-    )

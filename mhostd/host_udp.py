@@ -11,11 +11,25 @@ import os
 import resource
 import socket
 import struct
+import sys
 from collections.abc import Callable
 
+from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.dev import NetCore
 from mhostd.errors import DropReason, End, MhostError
 from mhostd.l3.icmp import icmp_err_convert, icmpv6_err_convert
+from mhostd.links import Links
+from mhostd.options import (
+    IP_MTU,
+    IP_PKTINFO,
+    IPV6_MTU,
+    IPV6_PKTINFO,
+    IPV6_RECVPKTINFO,
+    OPTIONS,
+    SO_BINDTODEVICE,
+    SO_RXQ_OVFL,
+    Key,
+)
 from mhostd.sock import (
     SO_EE_ORIGIN_ICMP,
     SO_EE_ORIGIN_LOCAL,
@@ -25,12 +39,22 @@ from mhostd.sock import (
     Sock,
 )
 from mhostd.structs import Watch
-from mhostd.uapi import SockaddrMhost
+from mhostd.uapi import CONTROL_MAX, MHOST_RECVPKTINFO, SOL_MHOST, SockaddrMhost
 
 RX_BATCH = 64
 QueueRcv = Callable[[Sock, Datagram], End]
 
+_LEVEL: dict[int, int] = {
+    socket.AF_INET: socket.IPPROTO_IP,
+    socket.AF_INET6: socket.IPPROTO_IPV6,
+}
+_SEND_TRIES = 4  # of one datagram, each after errors of earlier ones
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
+# Control message -> octet of the interface index in it, and the option that asks for it
+_PKTINFO = {
+    (socket.IPPROTO_IP, IP_PKTINFO): (0, (socket.IPPROTO_IP, IP_PKTINFO)),
+    (socket.IPPROTO_IPV6, IPV6_PKTINFO): (16, (socket.IPPROTO_IPV6, IPV6_RECVPKTINFO)),
+}
 _EXTENDED_ERR = struct.Struct("=IBBBBII")  # struct sock_extended_err, linux/errqueue.h
 _QUOTE_MAX = 576  # octets of the datagram that an ICMP error is about
 
@@ -40,15 +64,20 @@ class HostUdp:
 
     Attributes:
         queue_rcv: by address family, who takes what arrives; filled in by init.
+        rx_datagrams: that have arrived.
     """
 
-    def __init__(self, core: NetCore, watch: Watch) -> None:
+    def __init__(self, core: NetCore, watch: Watch, links: Links | None = None) -> None:
         self._core = core
+        self._links = links or Links()
+        self._gone: set[socket.socket] = set()  # bound to an address that is gone
         self._sockets_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._open_sockets = 0
         self._watch = watch
         self._socks: dict[tuple[Sock, int], list[socket.socket]] = {}
+        self._dropped: dict[socket.socket, int] = {}  # by the kernel, with SO_RXQ_OVFL
         self._buffer = bytearray(65536)
+        self.rx_datagrams = 0
         self.queue_rcv: dict[int, QueueRcv] = {}
 
     @staticmethod
@@ -98,7 +127,7 @@ class HostUdp:
                 "raise LimitNOFILE of the daemon, or bind to mhostd's own addresses",
             )
         try:
-            s = self._open(place.family)
+            s = self._open(sk, place.family)
         except OSError as err:
             raise _error("socket", f"{place.l3}", err) from None
         try:
@@ -112,24 +141,85 @@ class HostUdp:
         return int(s.getsockname()[1])
 
     @staticmethod
-    def _open(family: int) -> socket.socket:
+    def _open(sk: Sock, family: int) -> socket.socket:
+        """A kernel socket with the options of ours, that belongs to its application's user.
+
+        The user is what SO_REUSEPORT of Linux compares, and what `ss -e` shows.
+        """
         s = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        if family == socket.AF_INET6:
-            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            s.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-        else:
-            s.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        try:
+            if family == socket.AF_INET6:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                s.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+            else:
+                s.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+            if sk.client.uid != os.geteuid():
+                os.fchown(s.fileno(), sk.client.uid, -1)
+            levels = (socket.SOL_SOCKET, _LEVEL[family])
+            for (level, option), value in sk.options.items():
+                if level in levels and OPTIONS[level, option].kernel:
+                    s.setsockopt(level, option, value)
+            for (level, option), octets in sk.structures:
+                if level in levels:
+                    s.setsockopt(level, option, octets)
+            if sk.device:
+                s.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, sk.device.encode() + b"\0")
+            _want_pktinfo(s, sk)
+        except BaseException:
+            s.close()
+            raise
         return s
+
+    def setsockopt(self, sk: Sock, family: int, key: Key, value: int | bytes) -> None:
+        """Set an option on the kernel sockets of one family.
+
+        A socket that is not bound yet has none; a passing one then says what the kernel
+        says of the value, and those of the bind get it with the others.
+
+        Raises:
+            MhostError: what setsockopt(2) says.
+        """
+        bound = self._socks.get((sk, family), [])
+        try:
+            probe = [] if bound else [self._open(sk, family)]
+            for s in bound or probe:
+                s.setsockopt(*key, value)
+                _want_pktinfo(s, sk)
+        except OSError as err:
+            raise _error("setsockopt", f"option {key[1]} of level {key[0]}", err) from None
+        finally:
+            for s in probe:
+                s.close()
+
+    @staticmethod
+    def path_mtu(sa: SockaddrMhost) -> int:
+        """Octets of L3 packet that reach a locator, as the kernel knows it.
+
+        Raises:
+            MhostError: what connect(2) says: ENETUNREACH, EHOSTUNREACH.
+        """
+        option = IP_MTU if sa.family == socket.AF_INET else IPV6_MTU
+        to = _sockaddr(sa)
+        try:
+            with socket.socket(sa.family, socket.SOCK_DGRAM) as s:
+                s.connect(to)
+                return s.getsockopt(_LEVEL[sa.family], option)
+        except OSError as err:
+            raise _error("getsockopt", f"MTU of the path to {to[0]}", err) from None
 
     def release(self, sk: Sock, family: int) -> None:
         """Close the kernel sockets of one family."""
         for s in self._socks.pop((sk, family), ()):
             self._watch(s.fileno(), None)
             s.close()
+            self._dropped.pop(s, None)
+            self._gone.discard(s)
             self._open_sockets -= 1
 
-    def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost) -> None:
-        """Send one datagram from the kernel socket of that family.
+    def sendmsg(
+        self, sk: Sock, payload: bytes, sa: SockaddrMhost, control: bytes = b""
+    ) -> None:
+        """Send one datagram from the kernel socket of that family, with control messages.
 
         Raises:
             MhostError: what sendto(2) says of this datagram.
@@ -140,22 +230,76 @@ class HostUdp:
                 errno.ENETUNREACH, "sendto: the socket is not bound in this family"
             )
         to = _sockaddr(sa)
-        try:
-            socks[0].sendto(payload, to)
-        except OSError as err:
-            # With IP_RECVERR a pending error of an earlier datagram is raised here
-            # instead of sending; take it off the queue and send.
-            if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
-                self._core.kfree_skb(DropReason.FULL_RING)
+        messages = [each for each in unpack_cmsgs(control) if each.level == _LEVEL[sa.family]]
+        s = self._there(socks)
+        self._check_way(sk, sa)
+        for left in reversed(range(_SEND_TRIES)):
+            try:
+                if messages:
+                    s.sendmsg([payload], messages, 0, to)
+                else:
+                    s.sendto(payload, to)
+            except OSError as err:
+                if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
+                    self._core.kfree_skb(DropReason.FULL_RING)
+                    return
+                # With IP_RECVERR a pending error of an earlier datagram is raised here
+                # instead of sending; take it off the queue and send. EMSGSIZE is of this
+                # one, though it is on the queue as well.
+                pending = self._error_queue(sk, s)
+                if not pending or not left or err.errno == errno.EMSGSIZE:
+                    raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
+            else:
                 return
-            if not self._error_queue(sk, socks[0]):
-                raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
-            self.sendmsg(sk, payload, sa)
+
+    def _there(self, socks: list[socket.socket]) -> socket.socket:
+        """Of the sockets of one family the first whose address the kernel still has."""
+        for s in socks:
+            if s not in self._gone:
+                return s
+        raise MhostError(
+            errno.EADDRNOTAVAIL,
+            f"sendto: {socks[0].getsockname()[0]}, to which the socket is bound, is no "
+            "longer an address of this host; `ip addr add` it, or bind to '*'",
+        )
+
+    def _check_way(self, sk: Sock, sa: SockaddrMhost) -> None:
+        """The kernel drops without a word what goes to an interface without a link."""
+        source = next((p.address for p in sk.places if p.l3 and p.family == sa.family), b"")
+        name = self._links.down_on_way(sa.family, sa.address, sa.scope_id, source)
+        if name:
+            raise MhostError(
+                errno.ENETDOWN,
+                f"sendto: {_sockaddr(sa)[0]} is reached over {name}, which has no link; "
+                "`ip route get` shows the way",
+            )
+
+    def addresses_changed(self) -> None:
+        """Find the sockets that are bound to an address which the kernel has no longer."""
+        here: dict[SockaddrMhost, bool] = {}
+        self._gone.clear()
+        for socks in self._socks.values():
+            for s in socks:
+                at = _from_sockaddr(s.family, s.getsockname())._replace(port=0)
+                if at not in here:
+                    here[at] = not any(at.address) or self._still(at)
+                if not here[at]:
+                    self._gone.add(s)
+
+    def _still(self, at: SockaddrMhost) -> bool:
+        try:
+            return self.local(at.family, at.address, at.scope_id)
+        except MhostError:  # no descriptor to ask with
+            return True
 
     def _on_readable(self, sk: Sock, s: socket.socket) -> None:
         for _ in range(RX_BATCH):
+            control, dev = b"", ""
             try:
-                octets, address = s.recvfrom_into(self._buffer)
+                if sk.wants_control:
+                    octets, control, dev, address = self._recvmsg(sk, s)
+                else:
+                    octets, address = s.recvfrom_into(self._buffer)
             except BlockingIOError:
                 break
             except OSError:
@@ -164,10 +308,37 @@ class HostUdp:
                 break
             source = _from_sockaddr(s.family, address)
             payload = bytes(memoryview(self._buffer)[:octets])
-            self._core.account(self.queue_rcv[s.family](sk, Datagram(payload, source)))
+            self.rx_datagrams += 1
+            datagram = Datagram(payload, source, dev=dev, control=control)
+            self._core.account(self.queue_rcv[s.family](sk, datagram))
         else:
             return
         self._error_queue(sk, s)
+
+    def _recvmsg(
+        self, sk: Sock, s: socket.socket
+    ) -> tuple[int, bytes, str, tuple[str, int] | tuple[str, int, int, int]]:
+        """Receive with the kernel's control messages, those that the socket has asked for.
+
+        Returns:
+            Octets in the buffer, control messages, name of the device, source.
+        """
+        octets, messages, _flags, address = s.recvmsg_into([self._buffer], CONTROL_MAX)
+        dev, kept = "", []
+        for level, type_, data in messages:
+            if (level, type_) == (socket.SOL_SOCKET, SO_RXQ_OVFL):
+                total = int.from_bytes(data, sys.byteorder)
+                sk.rx_drops += total - self._dropped.get(s, 0)
+                self._dropped[s] = total
+                continue
+            pktinfo = _PKTINFO.get((level, type_))
+            if pktinfo is not None:
+                at, asked = pktinfo
+                dev = _ifname(int.from_bytes(data[at : at + 4], sys.byteorder))
+                if not sk.options.get(asked):
+                    continue
+            kept.append((level, type_, data))
+        return octets, pack_cmsgs(kept), dev, address
 
     def _error_queue(self, sk: Sock, s: socket.socket) -> int:
         """Report what the error queue holds; return how much that was."""
@@ -180,6 +351,20 @@ class HostUdp:
             for _level, _type, octets in control:
                 sk.error_report(sk, _sk_error(sa, data, octets))
         return RX_BATCH
+
+
+def _want_pktinfo(s: socket.socket, sk: Sock) -> None:
+    """MHOST_PKTINFO names the device, which the kernel tells with its own PKTINFO."""
+    if sk.options.get((SOL_MHOST, MHOST_RECVPKTINFO)):
+        option = IP_PKTINFO if s.family == socket.AF_INET else IPV6_RECVPKTINFO
+        s.setsockopt(_LEVEL[s.family], option, 1)
+
+
+def _ifname(ifindex: int) -> str:
+    try:
+        return socket.if_indextoname(ifindex)
+    except OSError:
+        return ""  # gone meanwhile
 
 
 def _sk_error(sa: SockaddrMhost, payload: bytes, octets: bytes) -> SkError:

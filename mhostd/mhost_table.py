@@ -34,6 +34,8 @@ class Host:
         bound: locators from configuration or `mhostctl hosts add`, as ordered there.
         resolved: locators from the resolver, as RFC 6724 orders them; None if it
             was not asked yet. They count only while nobody bound the name.
+        expires_s: when the resolver asks again, seconds of a monotonic clock.
+        stale_s: until when its answer counts while nobody can give another.
         holders: how many clients hold the handle.
     """
 
@@ -41,6 +43,8 @@ class Host:
     name: str
     bound: list[Locator] = field(default_factory=list)
     resolved: list[Locator] | None = None
+    expires_s: float = 0.0
+    stale_s: float = 0.0
     holders: int = 0
 
     @property
@@ -50,11 +54,16 @@ class Host:
 
 
 class MhostTable:
-    """Registered protocols and known hosts."""
+    """Registered protocols and known hosts.
+
+    Attributes:
+        protos: by number.
+        ifindex: index of an interface by name, 0 if there is none.
+    """
 
     def __init__(self, ifindex: Callable[[str], int] = lambda _name: 0) -> None:
         """Begin empty; `ifindex` gives the index of an interface, or 0."""
-        self._ifindex = ifindex
+        self.ifindex = ifindex
         self.protos: dict[int, MhostProto] = {}  # by number
         self._by_name: dict[str, int] = {}
         self._by_family: dict[int, list[MhostProto]] = {}
@@ -357,7 +366,7 @@ class MhostTable:
                 address is none of its addresses.
         """
         plain, _percent, zone = text.partition("%")
-        scope_id = int(zone) if _ZONE.fullmatch(zone) else self._ifindex(zone) if zone else 0
+        scope_id = int(zone) if _ZONE.fullmatch(zone) else self.ifindex(zone) if zone else 0
         for proto in self.protos.values():
             if proto.addr_len in (4, 16) and proto.family in (2, AF_INET6):
                 try:

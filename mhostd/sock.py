@@ -122,6 +122,7 @@ class Client:
         program: what the process called itself in Hello; for display only.
         admin: it came through the admin socket.
         fd: descriptor of its connection, as libzmq's monitor names it.
+        pidfd: of the process, -1 without one; the door closes it.
         told: addresses whose text it was sent.
         socks: its open sockets by number.
         handles: hosts it has looked up; they are held while it lives.
@@ -132,6 +133,7 @@ class Client:
     program: str = ""
     admin: bool = False
     fd: int = -1
+    pidfd: int = -1
     told: set[SockaddrMhost] = field(default_factory=set)
     socks: dict[int, Sock] = field(default_factory=dict)
     handles: set[int] = field(default_factory=set)
@@ -157,6 +159,10 @@ class Sock:
         sndbuf: octets one datagram may have at most.
         rmem_queued: octets of records in receive_queue.
         rmem_sent: octets of records the client has and has not consumed.
+        options: ints that were set, (level, option) -> value, in the order of setting.
+        structures: memberships and the interface for multicast, the same.
+        device: name of the only device it uses (SO_BINDTODEVICE); empty is any.
+        wants_control: control messages are to come with each datagram.
         callers: where a peer last called us from, None if we called it first. An
             answer goes back the way the question came.
     """
@@ -180,6 +186,10 @@ class Sock:
     tx_datagrams: int = 0
     callers: OrderedDict[CallerKey, Heard | None] = field(default_factory=OrderedDict)
     rx_drops: int = 0
+    options: dict[tuple[int, int], int] = field(default_factory=dict)
+    structures: list[tuple[tuple[int, int], bytes]] = field(default_factory=list)
+    device: str = ""
+    wants_control: bool = False
 
 
 def sock_called(sk: Sock, key: CallerKey, heard: Heard | None) -> None:

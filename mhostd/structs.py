@@ -41,17 +41,22 @@ class UdpOps:
     """What an L3 with a UDP of its own offers instead of `sendmsg` and `rcv`.
 
     Attributes:
-        sendmsg: send payload to a locator (with port) from the socket's place.
+        sendmsg: send payload to a locator (with port) from the socket's place, with
+            control messages (cmsg.py).
         local: whether (address, interface index) is an address of ours there.
         bind: take (address, port) of this L3 for a socket; port 0 chooses.
             Returns the port.
         release: give back what bind took; a socket without any is left alone.
+        setsockopt: set (level, option) on what was bound, or see whether it could be.
+        path_mtu: octets of L3 packet that reach a locator.
     """
 
-    sendmsg: Callable[[Sock, bytes, SockaddrMhost], None]
+    sendmsg: Callable[[Sock, bytes, SockaddrMhost, bytes], None]
     local: Callable[[bytes, int], bool]
     bind: Callable[[Sock, Place, int], int]
     release: Callable[[Sock], None]
+    setsockopt: Callable[[Sock, tuple[int, int], int | bytes], None]
+    path_mtu: Callable[[SockaddrMhost], int]
 
 
 def _nothing() -> None:
@@ -71,8 +76,7 @@ class MhostProto:
         addresses: our own addresses on it; empty if it has none of its own.
         mtu: octets of UDP header and payload that go out in one packet.
         fragments: more than that goes out in several.
-        path_mtu: octets of L3 packet that reach an address in one piece, for IP_MTU and
-            IPV6_MTU; 0 if the protocol does not know.
+        path_mtu: octets of L3 packet that reach an address (RFC 1191, RFC 8201).
         device: name of the device it sends to, for display.
         up: whether it can send now.
         sendmsg: put the L3 header on (source, destination) and send to L2.
@@ -99,7 +103,7 @@ class MhostProto:
     rcv: Rcv
     csum_pseudo: Callable[[bytes, bytes, int], int]
     fragments: bool = False
-    path_mtu: Callable[[bytes], int] = lambda _address: 0
+    path_mtu: Callable[[bytes], int] | None = None
     udp: UdpOps | None = None
     init: Callable[[], None] = _nothing
     exit: Callable[[], None] = _nothing
@@ -147,7 +151,8 @@ class Proto:
     """One transport, as af_mhost knows it.
 
     Attributes:
-        sendmsg: send one datagram to a locator through a protocol.
+        sendmsg: send one datagram to a locator through a protocol, with control
+            messages (cmsg.py).
         get_port: bind to a port at each of these places, all or none.
         put_port: unbind.
         connect: sk.peer has changed.
@@ -155,7 +160,7 @@ class Proto:
     """
 
     name: str
-    sendmsg: Callable[[Sock, bytes, MhostProto, SockaddrMhost], None]
+    sendmsg: Callable[[Sock, bytes, MhostProto, SockaddrMhost, bytes], None]
     get_port: Callable[[Sock, Sequence[Place], int], None]
     put_port: Callable[[Sock], None]
     connect: Callable[[Sock], None]

@@ -162,7 +162,8 @@ class Kernel:
         taken: ports that another program has.
         bound: (place, port) by socket and family.
         sent: (payload, destination) of each datagram.
-        refuses: errno by destination address, for sendmsg.
+        refuses: errno by destination address, for sendmsg; by value, for setsockopt.
+        options: (socket, family, (level, option), value) of each setsockopt.
     """
 
     def __init__(self, *addresses):
@@ -171,6 +172,7 @@ class Kernel:
         self.bound = {}
         self.sent = []
         self.refuses = {}
+        self.options = []
         self.queue_rcv = {}
         self._next = 32768
 
@@ -197,7 +199,15 @@ class Kernel:
     def release(self, sk: Sock, family):
         self.bound.pop((sk, family), None)
 
-    def sendmsg(self, sk, payload, sa: SockaddrMhost):
+    def setsockopt(self, sk, family, key, value):
+        if value in self.refuses:
+            raise MhostError(self.refuses[value], "setsockopt: refused")
+        self.options.append((sk, family, key, value))
+
+    def path_mtu(self, sa):
+        return 1400
+
+    def sendmsg(self, sk, payload, sa: SockaddrMhost, control=b""):
         assert (sk, sa.family) in self.bound
         if sa.address in self.refuses:
             raise MhostError(self.refuses[sa.address], "sendto: refused")

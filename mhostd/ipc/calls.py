@@ -33,6 +33,7 @@ from mhostd.uapi import (
     Connect,
     Consumed,
     Event,
+    ExtendedErr,
     GetName,
     GetSockOpt,
     Hello,
@@ -191,7 +192,7 @@ class Calls:
             case SetSockOpt(level=level, option=option, value=value):
                 return call.mhost_setsockopt(sk, level, option, value)
             case GetSockOpt(level=level, option=option):
-                return call.mhost_getsockopt(sk, level, option)
+                return call.mhost_getsockopt(sk, level, option, self._clock())
 
     def _hold(self, client: Client, name: str) -> int:
         host = self._table.hosts.get(host_key(name))
@@ -304,7 +305,13 @@ class Calls:
     def _sk_error_report(self, sk: Sock, err: SkError) -> None:
         number, text = err.error.errno, err.error.strerror
         self._af_mhost.mhost_err(err.sa, err.error, self._clock())
-        self.send(sk.client, SockError(sk.number, number, text, err.sa, err.local, err.fatal))
+        queued = None
+        if self._af_mhost.wants_errors(sk, err.sa.family):
+            queued = ExtendedErr(*err[3:])
+        self.send(
+            sk.client,
+            SockError(sk.number, number, text, err.sa, err.local, err.fatal, queued),
+        )
 
     def flush(self) -> None:
         """Hand over what has been queued since the last wake, a batch for each socket."""

@@ -18,7 +18,7 @@ from mhostd.uapi import AF_INET, AF_INET6, UDP_PAYLOAD_MAX, SockaddrMhost
 class HostUdp(Protocol):
     """What is asked of mhostd/host_udp.py; each as in structs.UdpOps."""
 
-    def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost) -> None:
+    def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost, control: bytes) -> None:
         """Send from the kernel socket of the address family of `sa`."""
 
     def local(self, family: int, address: bytes, scope_id: int) -> bool:
@@ -29,6 +29,14 @@ class HostUdp(Protocol):
 
     def release(self, sk: Sock, family: int) -> None:
         """Close the kernel sockets of one family."""
+
+    def setsockopt(
+        self, sk: Sock, family: int, key: tuple[int, int], value: int | bytes
+    ) -> None:
+        """Set an option on the kernel sockets of one family."""
+
+    def path_mtu(self, sa: SockaddrMhost) -> int:
+        """Octets of L3 packet that reach a locator."""
 
 
 class AfHostInet:
@@ -56,6 +64,8 @@ class AfHostInet:
                 local=lambda address, scope: host_udp.local(family, address, scope),
                 bind=host_udp.bind,
                 release=lambda sk: host_udp.release(sk, family),
+                setsockopt=lambda sk, key, value: host_udp.setsockopt(sk, family, key, value),
+                path_mtu=host_udp.path_mtu,
             ),
         )
 

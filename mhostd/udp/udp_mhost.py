@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 from mhostd import native
+from mhostd.cmsg import pack_cmsgs
 from mhostd.errors import DropReason, End, MhostError
+from mhostd.ip_cmsg import (
+    NO_COOKIE,
+    IpcmCookie,
+    ip_cmsg_recv,
+    ip_cmsg_send,
+    ip_setup_cork,
+    pmtudisc,
+)
 from mhostd.mhost_table import MhostTable
-from mhostd.skb import SkBuff
+from mhostd.options import SO_RXQ_OVFL, SOL_SOCKET
+from mhostd.skb import IP_PMTUDISC_DONT, SkBuff
 from mhostd.sock import (
     Datagram,
     Heard,
@@ -21,7 +32,13 @@ from mhostd.sock import (
     sock_queue_rcv_skb,
 )
 from mhostd.structs import IcmpError, MhostProto, NetProtocol, Proto
-from mhostd.uapi import AF_MHOST, SockaddrMhost
+from mhostd.uapi import (
+    AF_MHOST,
+    MHOST_PKTINFO,
+    MHOST_RECVPKTINFO,
+    SOL_MHOST,
+    SockaddrMhost,
+)
 from mhostd.udp.header import UDP_HLEN, UDP_LEN_MAX, UdpHeader
 from mhostd.udp.udp_table import UdpKey, UdpTable
 
@@ -31,9 +48,19 @@ BIND_TRIES = 32  # ports that may turn out to be taken elsewhere before we give 
 class UdpMhost:
     """The transport behind every AF_MHOST datagram socket."""
 
-    def __init__(self, ports: UdpTable, table: MhostTable) -> None:
+    def __init__(
+        self, ports: UdpTable, table: MhostTable, realtime_ns: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Begin with no sockets.
+
+        Args:
+            ports: who has which port of our own UDP.
+            table: protocols and hosts.
+            realtime_ns: nanoseconds since the epoch, for time stamps.
+        """
         self._ports = ports
         self._table = table
+        self._realtime_ns = realtime_ns
         self.udpmhost_prot = Proto(
             name="UDPMHOST",
             sendmsg=self.udpmhost_sendmsg,
@@ -96,16 +123,17 @@ class UdpMhost:
     # --- down
 
     def udpmhost_sendmsg(
-        self, sk: Sock, payload: bytes, proto: MhostProto, sa: SockaddrMhost
+        self, sk: Sock, payload: bytes, proto: MhostProto, sa: SockaddrMhost, control: bytes
     ) -> None:
         """Send one datagram; `proto` and `sa` come from mhost_translate_sa().
 
         Raises:
             MhostError: EMSGSIZE if header and payload exceed 65535 octets or the
-                MTU, or what the protocol says.
+                MTU, EINVAL or ENODEV for a source that is none, or what the protocol
+                says.
         """
         if proto.udp is not None:
-            proto.udp.sendmsg(sk, payload, sa)
+            proto.udp.sendmsg(sk, payload, sa, control)
             return
         ulen = UDP_HLEN + len(payload)
         limit = UDP_LEN_MAX if proto.fragments else min(UDP_LEN_MAX, proto.mtu())
@@ -117,6 +145,10 @@ class UdpMhost:
             )
         saddr = self._source(sk, proto)
         skb = SkBuff.alloc(payload)
+        if sk.options or control:
+            cookie = ip_cmsg_send(control).get(proto.family, NO_COOKIE)
+            ip_setup_cork(skb, sk, proto.family, cookie)
+            saddr = self._said_source(proto, cookie) or saddr
         skb.push(UDP_HLEN)
         psum = proto.csum_pseudo(saddr, sa.address, ulen)
         native.udp_push(skb.data, sk.sport, sa.port, psum)
@@ -128,6 +160,22 @@ class UdpMhost:
             if place.family == proto.family and place.address in proto.addresses():
                 return place.address
         return proto.addresses()[0]
+
+    def _said_source(self, proto: MhostProto, cookie: IpcmCookie) -> bytes:
+        """The source of IP_PKTINFO, checked; empty if it names none."""
+        if cookie.ifindex and cookie.ifindex != self._table.ifindex(proto.device):
+            raise MhostError(
+                errno.ENODEV,
+                f"sendmsg: {proto.name} sends over {proto.device}, which is not the device "
+                f"with index {cookie.ifindex}",
+            )
+        if cookie.source and cookie.source not in proto.addresses():
+            raise MhostError(
+                errno.EINVAL,
+                f"sendmsg: source {proto.ntop(cookie.source)} is no address of {proto.name}; "
+                f"it has {', '.join(map(proto.ntop, proto.addresses()))}",
+            )
+        return cookie.source
 
     # --- up
 
@@ -142,7 +190,7 @@ class UdpMhost:
         if not unchecked and native.csum_fold(datagram, skb.pseudo_csum) != 0xFFFF:
             return DropReason.UDP_CSUM
         key = UdpKey(skb.family, skb.daddr, hdr.dest, skb.saddr, hdr.source)
-        sk = self._ports.udp_table_lookup(key)
+        sk = self._ports.udp_table_lookup(key, skb.dev)
         if sk is None:
             return DropReason.NO_SOCKET
         source = SockaddrMhost(skb.family, hdr.source, skb.saddr)
@@ -166,7 +214,27 @@ class UdpMhost:
         if owner is not None:
             sock_called(sk, (owner.handle, source.port), heard)
             datagram = datagram._replace(source=source._replace(id_no=owner.handle))
+        if sk.wants_control:
+            control = datagram.control + self._control(sk, datagram)
+            datagram = datagram._replace(control=control)
         return sock_queue_rcv_skb(sk, datagram)
+
+    def _control(self, sk: Sock, datagram: Datagram) -> bytes:
+        """Control messages; the host kernel has given its own ones already."""
+        proto = self._table.protos[datagram.l3]
+        control = b""
+        if proto.udp is None:
+            ifindex = self._table.ifindex(datagram.dev)
+            control = ip_cmsg_recv(sk, datagram, ifindex, self._realtime_ns())
+        ours: list[tuple[int, int, bytes]] = []
+        if sk.rx_drops and sk.options.get((SOL_SOCKET, SO_RXQ_OVFL)):
+            drops = (sk.rx_drops & 0xFFFF_FFFF).to_bytes(4, sys.byteorder)
+            ours.append((SOL_SOCKET, SO_RXQ_OVFL, drops))
+        if sk.options.get((SOL_MHOST, MHOST_RECVPKTINFO)):
+            where = self._table.mhost_ntop(datagram.source._replace(id_no=0))
+            text = f"{proto.name} {datagram.dev or '-'} {where}"
+            ours.append((SOL_MHOST, MHOST_PKTINFO, text.encode()))
+        return control + pack_cmsgs(ours)
 
     def _is_peer(self, peer: SockaddrMhost, locator: Locator, port: int) -> bool:
         if port != peer.port:
@@ -192,6 +260,8 @@ class UdpMhost:
         key = UdpKey(skb.family, skb.saddr, source, skb.daddr, dest)
         sk = self._ports.udp_table_lookup(key)
         if sk is not None:
+            if err.errno == errno.EMSGSIZE and pmtudisc(sk, skb.family) == IP_PMTUDISC_DONT:
+                return
             sa = SockaddrMhost(skb.family, dest, skb.daddr)
             text = f"{self._table.mhost_ntop(sa)}: {os.strerror(err.errno)} (ICMP)"
             offender = SockaddrMhost(skb.family, 0, err.offender)

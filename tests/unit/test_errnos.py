@@ -8,17 +8,33 @@ from random import Random
 import pytest
 
 import mhostd
+from mhostd.af_mhost import AfMhost
+from mhostd.cmsg import pack_cmsgs
 from mhostd.dev import NetDevice
 from mhostd.errors import MhostError
+from mhostd.options import (
+    IP_ADD_MEMBERSHIP,
+    IP_MTU,
+    IP_PKTINFO,
+    IP_TTL,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_JOIN_GROUP,
+    IPV6_V6ONLY,
+    SO_BINDTODEVICE,
+    SO_REUSEADDR,
+    SOL_SOCKET,
+)
 from mhostd.skb import IP_PMTUDISC_DO, SkBuff
-from mhostd.sock import Locator
+from mhostd.sock import Client, Locator
 from mhostd.structs import PacketType
 from mhostd.uapi import AF_INET, AF_MHOST, AF_UNSPEC, SockaddrMhost
 from mhostd.udp.udp_table import EPHEMERAL, UdpTable
 
 PACKAGE = Path(mhostd.__file__).parent
+CORE = "af_mhost sockopt options ip_cmsg mhost_table dev init"
 SOURCES = [
-    *(PACKAGE / f"{name}.py" for name in ("af_mhost", "mhost_table", "dev", "init")),
+    *(PACKAGE / f"{name}.py" for name in CORE.split()),
     *(PACKAGE / "udp").glob("*.py"),
     *(path for path in (PACKAGE / "l3").glob("*.py") if path.stem != "icmp"),  # it translates
 ]
@@ -52,7 +68,7 @@ def sites():
     return found
 
 
-WRITERS = ("_no_option", "_unreachable")  # they write the text for those that raise it
+WRITERS = ("_no_option", "_unreachable", "_bad")  # they write the text for those that raise it
 
 
 def create(node, family=AF_MHOST, type_=2, proto=0):
@@ -63,9 +79,31 @@ def send_to(node, sa):
     node.af_mhost.mhost_sendmsg(node.socket(), b"hello", sa, node.now)
 
 
+def send_control(node, control):
+    sa = node.sa("10.77.0.2", 7)
+    node.af_mhost.mhost_sendmsg(node.socket(), b"hello", sa, node.now, control)
+
+
+def too_many_memberships(node):
+    sk = node.socket()
+    sk.structures.extend([((IPPROTO_IP, IP_ADD_MEMBERSHIP), bytes(8))] * 64)
+    node.af_mhost.mhost_setsockopt(sk, IPPROTO_IP, IP_ADD_MEMBERSHIP, bytes(8))
+
+
 def bind_twice(node):
     sk = node.socket("*")
     node.bind(sk, "*")
+
+
+def bind_without_the_privilege(node):
+    prot = node.stack.udp.udpmhost_prot
+    af_mhost = AfMhost(node.table, prot, lambda client, port: 1024 * (client.uid != 0))
+    client = Client(1, 1000)
+    sk = af_mhost.mhost_create(client, AF_MHOST, 2, 0, print, print)
+    af_mhost.mhost_bind(sk, SockaddrMhost(AF_MHOST, 0))  # any port is no port of those
+    af_mhost.mhost_release(sk)
+    sk = af_mhost.mhost_create(client, AF_MHOST, 2, 0, print, print)
+    af_mhost.mhost_bind(sk, SockaddrMhost(AF_MHOST, 53))
 
 
 def bind_to_another_host(node):
@@ -147,6 +185,7 @@ CASES = {
     "af_mhost.mhost_create EPROTONOSUPPORT": lambda node: create(node, proto=6),
     "af_mhost.mhost_create EMFILE": too_many_sockets,
     "af_mhost.mhost_bind EINVAL": bind_twice,
+    "af_mhost.mhost_bind EACCES": bind_without_the_privilege,
     "af_mhost._places EAFNOSUPPORT": lambda node: node.af_mhost.mhost_bind(
         node.socket(), SockaddrMhost(99)
     ),
@@ -167,8 +206,40 @@ CASES = {
     "af_mhost.mhost_shutdown ENOTCONN": lambda node: node.af_mhost.mhost_shutdown(
         node.socket(), 2
     ),
-    "af_mhost._no_option ENOPROTOOPT": lambda node: node.af_mhost.mhost_getsockopt(
+    "af_mhost._path_mtu ENOTCONN": lambda node: node.af_mhost.mhost_getsockopt(
+        node.socket(), IPPROTO_IP, IP_MTU
+    ),
+    "sockopt._no_option ENOPROTOOPT": lambda node: node.af_mhost.mhost_getsockopt(
         node.socket(), 1, 9999
+    ),
+    "sockopt.get EOPNOTSUPP": lambda node: node.af_mhost.mhost_getsockopt(
+        node.socket(), IPPROTO_IPV6, IPV6_JOIN_GROUP
+    ),
+    "sockopt._set_int EINVAL": lambda node: node.af_mhost.mhost_setsockopt(
+        node.socket("*"), IPPROTO_IPV6, IPV6_V6ONLY, 1
+    ),
+    "sockopt._set_structure ENODEV": lambda node: node.af_mhost.mhost_setsockopt(
+        node.socket(), IPPROTO_IP, IP_ADD_MEMBERSHIP, bytes(8)
+    ),
+    "sockopt._set_structure ENOBUFS": too_many_memberships,
+    "sockopt._bind_to_device ENODEV": lambda node: node.af_mhost.mhost_setsockopt(
+        node.socket(), SOL_SOCKET, SO_BINDTODEVICE, b"none0"
+    ),
+    "options.option_value EINVAL": lambda node: node.af_mhost.mhost_setsockopt(
+        node.socket(), IPPROTO_IP, IP_TTL, 256
+    ),
+    "options.int_of EINVAL": lambda node: node.af_mhost.mhost_setsockopt(
+        node.socket(), SOL_SOCKET, SO_REUSEADDR, b"1"
+    ),
+    "ip_cmsg.ip_cmsg_send EINVAL": lambda node: send_control(node, b"1"),
+    "ip_cmsg._bad EINVAL": lambda node: send_control(
+        node, pack_cmsgs([(IPPROTO_IP, IP_TTL, bytes(4))])
+    ),
+    "udp_mhost._said_source EINVAL": lambda node: send_control(
+        node, pack_cmsgs([(IPPROTO_IP, IP_PKTINFO, bytes(4) + b"\x0a\x4d\0\x09" + bytes(4))])
+    ),
+    "udp_mhost._said_source ENODEV": lambda node: send_control(
+        node, pack_cmsgs([(IPPROTO_IP, IP_PKTINFO, b"\1\0\0\0" + bytes(8))])
     ),
     "dev.register_netdevice EEXIST": lambda node: node.core.register_netdevice(node.tun),
     "dev.dev_add_pack EEXIST": lambda node: node.core.dev_add_pack(PacketType(0x88B5, print)),
@@ -213,7 +284,7 @@ def test_the_errno_of_the_kernel_comes_with_a_text(node, site):
     with pytest.raises(MhostError) as raised:
         CASES[site](node)
     function, name = site.partition(".")[2].split()
-    assert errno.errorcode[raised.value.errno] == name
+    assert raised.value.errno == getattr(errno, name)
     assert function in [*(entry.name for entry in raised.traceback), *WRITERS]
     assert len(raised.value.strerror) > 15
 

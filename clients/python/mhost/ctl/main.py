@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line; manual page and completion are made from it."""
+    """Return the command line; at build argparse-manpage and shtab read it (meson.build)."""
     top = argparse.ArgumentParser(
         prog="mhostctl",
         description="Look into mhostd, and change what may be changed.",
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"mhostctl {__version__}")
     _json_flag(top, default=False)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = top.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
     for name, text in _READING.items():
         verb = verbs.add_parser(name, help=text, description=text)
         _json_flag(verb, default=argparse.SUPPRESS)
@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
         "check", help="say whether the daemon would take it"
     )
     default = "/etc/mhostd/mhostd.toml"
-    check.add_argument("file", nargs="?", default=default, metavar="FILE")
+    file = check.add_argument("file", nargs="?", default=default, metavar="FILE")
+    # shtab.FILE, without importing it
+    file.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
     return top
 
 
@@ -79,7 +81,7 @@ def _json_flag(verb: argparse.ArgumentParser, default: object) -> None:
 
 
 def _hosts(verb: argparse.ArgumentParser) -> None:
-    changes = verb.add_subparsers(dest="change", metavar="add|del")
+    changes = verb.add_subparsers(title="changes", dest="change", metavar="add|del")
     add = changes.add_parser("add", help="bind a name to locators, best first")
     add.add_argument("name", metavar="NAME")
     text = "IPv4, IPv6 or proto:address, as testproto:7"
@@ -90,7 +92,7 @@ def _hosts(verb: argparse.ArgumentParser) -> None:
 
 
 def _l3(verb: argparse.ArgumentParser) -> None:
-    changes = verb.add_subparsers(dest="change", metavar="up|down")
+    changes = verb.add_subparsers(title="changes", dest="change", metavar="up|down")
     for name, text in (("up", "register a handler again"), ("down", "remove a handler")):
         changes.add_parser(name, help=text).add_argument("name", metavar="NAME")
 
