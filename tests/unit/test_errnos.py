@@ -25,6 +25,7 @@ from mhostd.options import (
     SO_REUSEADDR,
     SOL_SOCKET,
 )
+from mhostd.skb import IP_PMTUDISC_DO, SkBuff
 from mhostd.sock import Client, Locator
 from mhostd.structs import PacketType
 from mhostd.uapi import AF_INET, AF_MHOST, AF_UNSPEC, SockaddrMhost
@@ -137,6 +138,17 @@ def send_one(node):
     return node.tun.tx_queue
 
 
+def may_not_be_split(name, daddr):
+    """What IP_PMTUDISC_DO forbids."""
+
+    def send(node):
+        proto, skb = node.table.proto_named(name), SkBuff.alloc(bytes(1500))
+        skb.pmtudisc = IP_PMTUDISC_DO
+        proto.sendmsg(skb, proto.addresses()[0], proto.pton(daddr))
+
+    return send
+
+
 def handler_is_gone(node):
     node.stack.l3_unregister("inet")
     node.stack.l3_unregister("testproto")
@@ -233,6 +245,8 @@ CASES = {
     "dev.dev_add_pack EEXIST": lambda node: node.core.dev_add_pack(PacketType(0x88B5, print)),
     "dev.dev_queue_xmit ENETDOWN": tun_is_down,
     "dev.dev_queue_xmit EMSGSIZE": mtu_has_shrunk,
+    "inet.inet_sendmsg EMSGSIZE": may_not_be_split("inet", "10.77.0.2"),
+    "inet6.inet6_sendmsg EMSGSIZE": may_not_be_split("inet6", "fd77::2"),
     "init.l3_set ENOENT": lambda node: node.stack.l3_set("ipx", True),
     "mhost_table._explicit EAFNOSUPPORT": lambda node: send_to(
         node, SockaddrMhost(AF_UNSPEC, 7, bytes(4))
