@@ -24,6 +24,7 @@ from lab import Host, Lab, config, two_hosts
 LOAD = str(Path(__file__).with_name("load.py"))
 OUT = Path(__file__).with_name("out") / "latest.json"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SOCKETS = 10_000
 SECONDS = float(os.environ.get("SECONDS", "1"))
 
 # Where the application of host a meets the kernel peer of host b, by kind of path.
@@ -83,6 +84,12 @@ def round_trips(a: Host, b: Host, path: str) -> dict[str, float]:
     return times
 
 
+def binds(a: Host, path: str) -> dict[str, float]:
+    """Microseconds to open and bind a socket, with few and with many of them open."""
+    kind = "kernel" if path == "kernel" else "mhost"
+    return result(load(a, kind, "bind", OURS[path], 0, SOCKETS, SECONDS))
+
+
 def median_row(name: str, unit: str, ours: list[float], kernel: list[float]) -> Row:
     """One row: medians, their ratio, and from where to where the figures went."""
     row = {
@@ -136,6 +143,14 @@ def main() -> None:
                 name = f"round trip {key[:3]}, 64 octets, {path}"
                 mine = [t[key] for t in times]
                 rows.append(median_row(name, "us", mine, [t[key] for t in theirs]))
+        times, theirs = [], []
+        for _ in range(ROUNDS):
+            theirs.append(binds(a, "kernel"))
+            times.append(binds(a, "inet"))
+        for key, already in (("first_us", 0), ("last_us", SOCKETS * 9 // 10)):
+            name = f"socket and bind, {already} of them open, inet"
+            mine = [t[key] for t in times]
+            rows.append(median_row(name, "us", mine, [t[key] for t in theirs]))
         rows += [idle(a), *start_up(a)]
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(rows, indent=1) + "\n")

@@ -1,13 +1,14 @@
-"""One end of a measurement: send, receive, echo, or count round trips; prints JSON.
+"""One end of a measurement: send, receive, echo, count round trips, bind; prints JSON.
 
     load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost or kernel
 
-`recv` and `echo` print their port first; HOST is where they bind.
+`recv` and `echo` print their port first; HOST is where they bind. `bind` opens SIZE sockets.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import sys
 import time
@@ -27,7 +28,7 @@ def main() -> None:
     else:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sock:
-        play = {"send": send, "recv": recv, "echo": echo, "rtt": rtt}[role]
+        play = {"send": send, "recv": recv, "echo": echo, "rtt": rtt, "bind": bind}[role]
         print(json.dumps(play(sock, (host, int(port)), int(size), float(seconds))), flush=True)
 
 
@@ -96,6 +97,26 @@ def rtt(sock: Any, to: tuple[str, int], size: int, seconds: float) -> dict[str, 
     times.sort()
     at = lambda share: 1e6 * times[int(share * (len(times) - 1))]  # noqa: E731
     return {"p50_us": at(0.5), "p99_us": at(0.99)}
+
+
+def bind(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
+    """Open and bind sockets; microseconds each of the first and of the last tenth."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    tenth = count // 10
+    socks = []
+    times = [time.monotonic()]
+    for _ in range(10):
+        for _ in range(tenth):
+            socks.append(type(sock)(sock.family, sock.type))
+            socks[-1].bind(at)
+        times.append(time.monotonic())
+    for each in socks:
+        each.close()
+    return {
+        "first_us": 1e6 * (times[1] - times[0]) / tenth,
+        "last_us": 1e6 * (times[-1] - times[-2]) / tenth,
+    }
 
 
 def _bind(sock: Any, at: tuple[str, int]) -> None:

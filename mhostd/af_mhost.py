@@ -48,6 +48,8 @@ LOCATOR_ERRNOS = frozenset({
     errno.ENONET, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EPERM,
     errno.EACCES,
 })  # fmt: skip
+# What may be said of where the socket is bound, and then nothing of the locator.
+SOURCE_ERRNOS = frozenset({errno.EADDRNOTAVAIL})
 # The same of one port there: ICMP port unreachable, RFC 1122 section 4.1.3.3.
 PORT_ERRNOS = frozenset({errno.ECONNREFUSED, errno.ENOPROTOOPT})
 
@@ -61,7 +63,20 @@ class AfMhost:
         mhost_setsockopt: setsockopt(2), as SockOpts.set.
     """
 
-    def __init__(self, table: MhostTable, prot: Proto) -> None:
+    def __init__(
+        self,
+        table: MhostTable,
+        prot: Proto,
+        port_limit: Callable[[Client, int], int] = lambda _client, _port: 0,
+    ) -> None:
+        """Begin without sockets.
+
+        Args:
+            table: protocols and hosts.
+            prot: the transport.
+            port_limit: below what a client may not bind, 0 if it may bind a port.
+        """
+        self._port_limit = port_limit
         self._table = table
         self._prot = prot
         self._numbers = itertools.count(1)
@@ -131,7 +146,7 @@ class AfMhost:
 
         Raises:
             MhostError: EINVAL if it is bound, EAFNOSUPPORT, EADDRNOTAVAIL if the
-                address is not ours, EADDRINUSE, EACCES.
+                address is not ours, EADDRINUSE, EACCES for a port that needs a privilege.
         """
         if sk.sport:
             raise MhostError(
@@ -139,6 +154,14 @@ class AfMhost:
                 f"bind: socket is bound to port {sk.sport}; open another one",
             )
         places = self._places(sk, sa)
+        limit = self._port_limit(sk.client, sa.port) if sa.port else 0
+        if limit:
+            raise MhostError(
+                errno.EACCES,
+                f"bind: port {sa.port} is below {limit}, where a process needs "
+                "CAP_NET_BIND_SERVICE; run it with that, choose another port, or lower "
+                "sysctl net.ipv4.ip_unprivileged_port_start",
+            )
         self._prot.get_port(sk, places, sa.port)
         sk.places, sk.bound = tuple(places), sa
         return sk.sport
@@ -333,7 +356,7 @@ class AfMhost:
         locator = Locator(sa.family, sa.address, sa.scope_id)
         if err.errno in PORT_ERRNOS:
             self._table.faults.failed(locator, err.errno, now, sa.port)
-        elif err.errno in LOCATOR_ERRNOS:
+        elif err.errno in LOCATOR_ERRNOS - SOURCE_ERRNOS:
             self._table.faults.failed(locator, err.errno, now)
 
     @staticmethod
@@ -400,14 +423,36 @@ class AfMhost:
             if not sk.sport:
                 continue
             try:
-                for place in self._places(sk, sk.bound or ANYWHERE):
-                    if place.l3 == proto.name and place not in sk.places:
-                        assert proto.udp is not None
-                        proto.udp.bind(sk, place, sk.sport)
-                        sk.places = (place, *sk.places)
+                self._bind_also(sk, lambda place: place.l3 == proto.name)
             except MhostError as err:
                 failed.append((sk, err))
         return failed
+
+    def mhost_address_added(self, address: bytes) -> list[tuple[Sock, MhostError]]:
+        """The host kernel has another address: bind the sockets of its host there too.
+
+        Returns:
+            The sockets for which that failed, and why; they go on without it.
+        """
+        failed = []
+        for sk in self.socks.values():
+            if sk.bound is None or not sk.bound.id_no:
+                continue
+            try:
+                host = self._table.mhost_host(sk.bound.id_no)
+                if any(locator.address == address for locator in host.locators):
+                    self._bind_also(sk, lambda place: place.address == address)
+            except MhostError as err:
+                failed.append((sk, err))
+        return failed
+
+    def _bind_also(self, sk: Sock, wanted: Callable[[Place], bool]) -> None:
+        """Bind a bound socket at more places of the host kernel."""
+        for place in self._places(sk, sk.bound or ANYWHERE):
+            proto = self._table.proto_named(place.l3)
+            if proto and proto.udp and place not in sk.places and wanted(place):
+                proto.udp.bind(sk, place, sk.sport)
+                sk.places = (place, *sk.places)
 
     def mhost_proto_removed(self, proto: MhostProto) -> None:
         """Let go of what the sockets had there; they stay open."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from mhostd.sock import Locator
 
 RETRY_MIN_S = 1.0  # a locator that gave an error is passed over that long,
 RETRY_MAX_S = 30.0  # twice as long after each further error, up to this
+# What another address, route or link of this host may mend.
+NETWORK_ERRNOS = frozenset({
+    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL,
+})  # fmt: skip
 FAULTS_MAX = 4_096  # remembered, the oldest is forgotten first
 
 
@@ -52,6 +57,11 @@ class Faults(dict[tuple[Locator, int], Fault]):
         if self:
             self.pop((locator, 0), None)
             self.pop((locator, port), None)
+
+    def network_changed(self) -> None:
+        """There is a new address, route or link: what could not be reached may be now."""
+        for key in [key for key, fault in self.items() if fault.errno in NETWORK_ERRNOS]:
+            del self[key]
 
     def not_before(self, locator: Locator, port: int, now: float) -> float:
         """When to use a locator for a port again; 0 if it is not passed over."""

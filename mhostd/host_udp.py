@@ -18,6 +18,7 @@ from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.dev import NetCore
 from mhostd.errors import DropReason, End, MhostError
 from mhostd.l3.icmp import icmp_err_convert, icmpv6_err_convert
+from mhostd.links import Links
 from mhostd.options import (
     IP_MTU,
     IP_PKTINFO,
@@ -66,8 +67,10 @@ class HostUdp:
         rx_datagrams: that have arrived.
     """
 
-    def __init__(self, core: NetCore, watch: Watch) -> None:
+    def __init__(self, core: NetCore, watch: Watch, links: Links | None = None) -> None:
         self._core = core
+        self._links = links or Links()
+        self._gone: set[socket.socket] = set()  # bound to an address that is gone
         self._sockets_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._open_sockets = 0
         self._watch = watch
@@ -210,9 +213,12 @@ class HostUdp:
             self._watch(s.fileno(), None)
             s.close()
             self._dropped.pop(s, None)
+            self._gone.discard(s)
             self._open_sockets -= 1
 
-    def sendmsg(self, sk: Sock, payload: bytes, sa: SockaddrMhost, control: bytes) -> None:
+    def sendmsg(
+        self, sk: Sock, payload: bytes, sa: SockaddrMhost, control: bytes = b""
+    ) -> None:
         """Send one datagram from the kernel socket of that family, with control messages.
 
         Raises:
@@ -225,12 +231,14 @@ class HostUdp:
             )
         to = _sockaddr(sa)
         messages = [each for each in unpack_cmsgs(control) if each.level == _LEVEL[sa.family]]
+        s = self._there(socks)
+        self._check_way(sk, sa)
         for left in reversed(range(_SEND_TRIES)):
             try:
                 if messages:
-                    socks[0].sendmsg([payload], messages, 0, to)
+                    s.sendmsg([payload], messages, 0, to)
                 else:
-                    socks[0].sendto(payload, to)
+                    s.sendto(payload, to)
             except OSError as err:
                 if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
                     self._core.kfree_skb(DropReason.FULL_RING)
@@ -238,11 +246,51 @@ class HostUdp:
                 # With IP_RECVERR a pending error of an earlier datagram is raised here
                 # instead of sending; take it off the queue and send. EMSGSIZE is of this
                 # one, though it is on the queue as well.
-                pending = self._error_queue(sk, socks[0])
+                pending = self._error_queue(sk, s)
                 if not pending or not left or err.errno == errno.EMSGSIZE:
                     raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
             else:
                 return
+
+    def _there(self, socks: list[socket.socket]) -> socket.socket:
+        """Of the sockets of one family the first whose address the kernel still has."""
+        for s in socks:
+            if s not in self._gone:
+                return s
+        raise MhostError(
+            errno.EADDRNOTAVAIL,
+            f"sendto: {socks[0].getsockname()[0]}, to which the socket is bound, is no "
+            "longer an address of this host; `ip addr add` it, or bind to '*'",
+        )
+
+    def _check_way(self, sk: Sock, sa: SockaddrMhost) -> None:
+        """The kernel drops without a word what goes to an interface without a link."""
+        source = next((p.address for p in sk.places if p.l3 and p.family == sa.family), b"")
+        name = self._links.down_on_way(sa.family, sa.address, sa.scope_id, source)
+        if name:
+            raise MhostError(
+                errno.ENETDOWN,
+                f"sendto: {_sockaddr(sa)[0]} is reached over {name}, which has no link; "
+                "`ip route get` shows the way",
+            )
+
+    def addresses_changed(self) -> None:
+        """Find the sockets that are bound to an address which the kernel has no longer."""
+        here: dict[SockaddrMhost, bool] = {}
+        self._gone.clear()
+        for socks in self._socks.values():
+            for s in socks:
+                at = _from_sockaddr(s.family, s.getsockname())._replace(port=0)
+                if at not in here:
+                    here[at] = not any(at.address) or self._still(at)
+                if not here[at]:
+                    self._gone.add(s)
+
+    def _still(self, at: SockaddrMhost) -> bool:
+        try:
+            return self.local(at.family, at.address, at.scope_id)
+        except MhostError:  # no descriptor to ask with
+            return True
 
     def _on_readable(self, sk: Sock, s: socket.socket) -> None:
         for _ in range(RX_BATCH):

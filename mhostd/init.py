@@ -25,7 +25,7 @@ from mhostd.l3.inet6 import AfInet6
 from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
 from mhostd.lo import Loopback
 from mhostd.mhost_table import MhostTable, host_key
-from mhostd.sock import Locator, Sock
+from mhostd.sock import Client, Locator, Sock
 from mhostd.structs import MhostProto, PacketType
 from mhostd.uapi import AF_INET, AF_INET6
 from mhostd.udp.udp_mhost import UdpMhost
@@ -110,6 +110,7 @@ def mhost_init(
     host_udp: HostUdp | None = None,
     rng: Random | None = None,
     realtime_ns: Callable[[], int] = lambda: 0,
+    port_limit: Callable[[Client, int], int] = lambda _client, _port: 0,
 ) -> Stack:
     """Build a stack on devices that are open already.
 
@@ -121,6 +122,7 @@ def mhost_init(
         host_udp: the host kernel's UDP; without it there is no `host_inet`.
         realtime_ns: nanoseconds since the epoch, for time stamps.
         rng: where ephemeral ports come from; unpredictable unless given.
+        port_limit: below what a client may not bind, 0 if it may bind a port.
 
     Raises:
         ConfigError: a plug-in or a host is not what the configuration says.
@@ -129,7 +131,7 @@ def mhost_init(
     udp = UdpMhost(UdpTable(rng or Random()), table, realtime_ns)
     lo = Loopback(core)
     l3 = L3Wrapper(core, table, lo, udp.udpmhost_prot)
-    af_mhost = AfMhost(table, udp.udpmhost_prot)
+    af_mhost = AfMhost(table, udp.udpmhost_prot, port_limit)
     stack = Stack(core, table, af_mhost, udp)
 
     for dev in (lo, tun, *ethernet):

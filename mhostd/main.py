@@ -30,9 +30,22 @@ from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
 from mhostd.ipc.door import Door
 from mhostd.ipc.show import Show
+from mhostd.links import Link, Links
 from mhostd.lock import DeviceLock, SocketLock
-from mhostd.netlink import Link, LinkMonitor, route_warnings
+from mhostd.name_service import NameService
+from mhostd.netlink import (
+    Change,
+    IfAddress,
+    Monitor,
+    Route,
+    Rtnetlink,
+    address_warnings,
+    is_new,
+    lost_address,
+    route_warnings,
+)
 from mhostd.poller import Poller
+from mhostd.privileges import open_pidfd, port_limit
 from mhostd.resolver import Resolver
 from mhostd.tun import TunDevice
 from mhostd.uapi import DEFAULT_CONFIG
@@ -122,24 +135,36 @@ class Daemon:
             ethernet.append(eth)
         self._ethernet = {eth.name: eth for eth in ethernet}
         self._ifindex: dict[str, int] = {}
-        host_udp = HostUdp(core, poller.watch)
+        self._tun_addresses = tun.kernel_addresses(config.tun) if tun and config.tun else {}
+        rtnetlink = Rtnetlink()
+        cleanup.callback(rtnetlink.close)
+        self._links = Links(rtnetlink.route_oif)
+        self._host_udp = HostUdp(core, poller.watch, self._links)
 
         self._stack = stack = mhost_init(
             config,
             core,
             tun=tun,
             ethernet=tuple(ethernet),
-            host_udp=host_udp,
+            host_udp=self._host_udp,
             realtime_ns=time.time_ns,
+            port_limit=port_limit,
         )
 
         self._hosts = read_hosts(stack.table, config)
-        links = LinkMonitor(self._link_event)
-        cleanup.callback(links.close)
-        poller.watch(links.fileno(), links.on_readable)
-        self._resolver = Resolver(stack.table, config.resolver, poller.soon)
+        monitor = Monitor(self._network_changed)
+        cleanup.callback(monitor.close)
+        poller.watch(monitor.fileno(), monitor.on_readable)
+        names = NameService(poller.soon)
+        self._resolver = Resolver(stack.table, config.resolver, core, names.ask, poller.soon)
         show = Show(
-            core, stack.table, stack.af_mhost.socks, time.monotonic, self._warnings, poller.soon
+            core,
+            stack.table,
+            stack.af_mhost.socks,
+            time.monotonic,
+            self._warnings,
+            poller.soon,
+            rtnetlink.addresses,
         )
         self._calls = calls = Calls(
             stack.af_mhost,
@@ -153,9 +178,13 @@ class Daemon:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         cleanup.callback(context.destroy, 0)
         ipc = config.ipc
-        app = Door(context, ipc.socket, calls.ops, poller.soon, group=ipc.group)
+        app = Door(
+            context, ipc.socket, calls.ops, poller.soon, open_pidfd=open_pidfd, group=ipc.group
+        )
         cleanup.callback(app.close)
-        admin = Door(context, ipc.admin_socket, calls.ops, poller.soon, admin=True)
+        admin = Door(
+            context, ipc.admin_socket, calls.ops, poller.soon, open_pidfd=open_pidfd, admin=True
+        )
         cleanup.callback(admin.close)
         self._doors = (app, admin)
         calls.send = lambda client, event: (admin if client.admin else app).send(client, event)
@@ -207,6 +236,28 @@ class Daemon:
         self._retrying = False
         self._poller.wake()
 
+    def _network_changed(self, changes: list[Change]) -> None:
+        """Links, addresses and routes of the host, as bind and translation see them."""
+        for change in changes:
+            if isinstance(change, Link):
+                self._links.link_changed(change)
+                self._link_event(change)
+        self._links.routes_changed()
+        if not all(isinstance(change, Route) for change in changes):
+            self._host_udp.addresses_changed()
+        if any(is_new(change) for change in changes):
+            self._stack.table.faults.network_changed()
+        for change in changes:
+            if isinstance(change, IfAddress):
+                self._address_event(change)
+
+    def _address_event(self, change: IfAddress) -> None:
+        if not change.gone:
+            for sk, err in self._stack.af_mhost.mhost_address_added(change.address):
+                log.warning("new address: not under socket %d: %s", sk.number, err.strerror)
+        elif change.address in self._tun_addresses:
+            log.warning("%s", lost_address(*self._tun_addresses[change.address]))
+
     def _link_event(self, link: Link) -> None:
         dev = self._core.devices.get(link.name)
         if dev is None or dev.kind == "loopback":
@@ -227,7 +278,7 @@ class Daemon:
         self._stop.set()
 
     def _reload(self) -> None:
-        """SIGHUP: check the whole file first, then take over names and log level."""
+        """SIGHUP: check the whole file first, then take over names, resolver and log level."""
         try:
             new = read_config(self._path)
             hosts = read_hosts(check_config(new).table, new)
@@ -236,10 +287,11 @@ class Daemon:
             return
         bind_hosts(self._stack.table, hosts, self._hosts)
         self._hosts = hosts
+        self._resolver.reload(new.resolver)
         log.setLevel(new.log.level.upper())
         rest = [
             key
-            for key in ("ipc", "tun", "ethernet", "l3", "resolver")
+            for key in ("ipc", "tun", "ethernet", "l3")
             if getattr(new, key) != getattr(self._config, key)
         ]
         self._config = new
@@ -258,7 +310,10 @@ class Daemon:
                 behind = proto is not None and proto.device == self._config.tun.name
                 if proto and behind and family in (2, 10) and address not in proto.addresses():
                     destinations.append((family, proto.ntop(address)))
-        return route_warnings(self._config.tun.name, destinations)
+        return [
+            *address_warnings(self._tun_addresses),
+            *route_warnings(self._config.tun.name, destinations),
+        ]
 
     def _summary(self) -> Iterator[str]:
         yield f"mhostd {__version__} on {self._config.ipc.socket}"

@@ -34,6 +34,8 @@ class Host:
         bound: locators from configuration or `mhostctl hosts add`, as ordered there.
         resolved: locators from the resolver, as RFC 6724 orders them; None if it
             was not asked yet. They count only while nobody bound the name.
+        expires_s: when the resolver asks again, seconds of a monotonic clock.
+        stale_s: until when its answer counts while nobody can give another.
         holders: how many clients hold the handle.
     """
 
@@ -41,6 +43,8 @@ class Host:
     name: str
     bound: list[Locator] = field(default_factory=list)
     resolved: list[Locator] | None = None
+    expires_s: float = 0.0
+    stale_s: float = 0.0
     holders: int = 0
 
     @property

@@ -1,99 +1,219 @@
-"""Link events of the host, from rtnetlink (rtnetlink(7)), and advice about routes."""
+"""What the host kernel says of links, addresses and routes (rtnetlink(7))."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mhostd.links import Link
+
+# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
-_NLM_F_REQUEST_DUMP = 0x1 | 0x300
-_RTMGRP_LINK = 1
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_RTMGRP_LINK = 0x1
+_RTMGRP_IFADDR = 0x10 | 0x100  # IPv4 | IPv6
+_RTMGRP_ROUTE = 0x40 | 0x400
 _IFLA_IFNAME = 3
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_SRC, _RTA_OIF = 1, 2, 4
 _IFF_UP_AND_LOWER_UP = 0x1 | 0x10000
 
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG = struct.Struct("=BBHiII")
+_IFADDRMSG = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
 _RTATTR = struct.Struct("=HH")
 
+MESSAGES_PER_WAKE = 64
 
-class Link(NamedTuple):
-    """An interface: its index, its name, and whether it has a link."""
 
+class IfAddress(NamedTuple):
+    """An address of the host: new (or changed), or gone."""
+
+    family: int
+    address: bytes
     ifindex: int
-    name: str
-    up: bool
+    gone: bool = False
 
 
-def parse_links(data: bytes) -> list[Link]:
-    """Read RTM_NEWLINK and RTM_DELLINK messages."""
-    links = []
+class Route(NamedTuple):
+    """A route: its first interface, 0 if it has none; new, or gone."""
+
+    family: int
+    ifindex: int
+    gone: bool = False
+
+
+Change = Link | IfAddress | Route
+
+
+def parse_rtnetlink(data: bytes) -> list[Change]:
+    """Read messages about links, addresses and routes; others are left out."""
+    return [change for kind, body in _messages(data) if (change := _change(kind, body))]
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
-    while at + _NLMSGHDR.size + _IFINFOMSG.size <= len(data):
+    while at + _NLMSGHDR.size <= len(data):
         length, kind, *_rest = _NLMSGHDR.unpack_from(data, at)
         if length < _NLMSGHDR.size:
-            break
-        if kind in (_RTM_NEWLINK, _RTM_DELLINK):
-            *_skip, index, flags, _change = _IFINFOMSG.unpack_from(data, at + _NLMSGHDR.size)
-            up = kind == _RTM_NEWLINK and not _IFF_UP_AND_LOWER_UP & ~flags
-            body = data[at + _NLMSGHDR.size + _IFINFOMSG.size : at + length]
-            links.append(Link(index, _ifname(body), up))
+            return
+        yield kind, data[at + _NLMSGHDR.size : at + length]
         at += -(-length // 4) * 4
-    return links
 
 
-def _ifname(attributes: bytes) -> str:
+def _change(kind: int, body: bytes) -> Change | None:
+    if kind in (_RTM_NEWLINK, _RTM_DELLINK) and len(body) >= _IFINFOMSG.size:
+        *_skip, index, flags, _mask = _IFINFOMSG.unpack_from(body)
+        gone = kind == _RTM_DELLINK
+        up = not gone and not _IFF_UP_AND_LOWER_UP & ~flags
+        name = _attributes(body[_IFINFOMSG.size :]).get(_IFLA_IFNAME, b"")
+        return Link(index, name.rstrip(b"\0").decode(errors="replace"), up, gone)
+    if kind in (_RTM_NEWADDR, _RTM_DELADDR) and len(body) >= _IFADDRMSG.size:
+        family, _plen, _flags, _scope, index = _IFADDRMSG.unpack_from(body)
+        found = _attributes(body[_IFADDRMSG.size :])
+        address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
+        return IfAddress(family, address, index, kind == _RTM_DELADDR)
+    if kind in (_RTM_NEWROUTE, _RTM_DELROUTE) and len(body) >= _RTMSG.size:
+        oif = _attributes(body[_RTMSG.size :]).get(_RTA_OIF, b"")
+        return Route(body[0], int.from_bytes(oif, sys.byteorder), kind == _RTM_DELROUTE)
+    return None
+
+
+def _attributes(octets: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
     at = 0
-    while at + _RTATTR.size <= len(attributes):
-        length, kind = _RTATTR.unpack_from(attributes, at)
-        if kind == _IFLA_IFNAME:
-            name = attributes[at + _RTATTR.size : at + length]
-            return name.rstrip(b"\0").decode(errors="replace")
+    while at + _RTATTR.size <= len(octets):
+        length, kind = _RTATTR.unpack_from(octets, at)
+        found.setdefault(kind, octets[at + _RTATTR.size : at + length])
         at += -(-max(length, _RTATTR.size) // 4) * 4
-    return ""
+    return found
 
 
-class LinkMonitor:
-    """Says of each interface whether it has a link, at start and at each change."""
+class Monitor:
+    """Says of each interface whether it has a link, at start, and what changes later."""
 
-    def __init__(self, link_event: Callable[[Link], None]) -> None:
-        self._link_event = link_event
-        self._sock = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
-        )
-        self._sock.bind((0, _RTMGRP_LINK))
+    def __init__(self, changed: Callable[[list[Change]], None]) -> None:
+        """Begin to listen; `changed` gets what came in one wake, in its order."""
+        self._changed = changed
+        self._sock = _socket()
+        self._sock.bind((0, _RTMGRP_LINK | _RTMGRP_IFADDR | _RTMGRP_ROUTE))
         self._dump()
 
     def _dump(self) -> None:
-        length = _NLMSGHDR.size + _IFINFOMSG.size
-        head = _NLMSGHDR.pack(length, _RTM_GETLINK, _NLM_F_REQUEST_DUMP, 1, 0)
-        self._sock.send(head + _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0))
+        message = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0)
+        self._sock.send(_request(_RTM_GETLINK, _NLM_F_DUMP, message))
 
     def fileno(self) -> int:
         """For the poller."""
         return self._sock.fileno()
 
     def on_readable(self) -> None:
-        """Report what has changed; after an overflow, how things are."""
+        """Report what has changed; after an overflow, how the links are now."""
+        changes: list[Change] = []
+        for _ in range(MESSAGES_PER_WAKE):
+            try:
+                changes += parse_rtnetlink(self._sock.recv(1 << 16))
+            except BlockingIOError:
+                break
+            except OSError as err:
+                if err.errno != errno.ENOBUFS:
+                    raise
+                self._dump()
+        if changes:
+            self._changed(changes)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._sock.close()
+
+
+class Rtnetlink:
+    """Questions, which the kernel answers before send() has returned."""
+
+    def __init__(self) -> None:
+        self._sock = _socket()
+
+    def route_oif(self, family: int, to: bytes, source: bytes = b"") -> int:
+        """Return the index of the interface to an address; 0 if there is no route.
+
+        Args:
+            family: AF_INET or AF_INET6.
+            to: where to.
+            source: where from; empty if the kernel chooses.
+        """
+        message = _RTMSG.pack(family, 8 * len(to), 8 * len(source), 0, 0, 0, 0, 0, 0)
+        message += _attribute(_RTA_DST, to)
+        if source:
+            message += _attribute(_RTA_SRC, source)
+        for change in self._ask(_request(_RTM_GETROUTE, 0, message)):
+            if isinstance(change, Route):
+                return change.ifindex
+        return 0
+
+    def addresses(self, family: int) -> list[bytes]:
+        """Return the addresses of the host, each once, in the order of interfaces."""
+        request = _request(_RTM_GETADDR, _NLM_F_DUMP, _IFADDRMSG.pack(family, 0, 0, 0, 0))
+        found = (c.address for c in self._ask(request) if isinstance(c, IfAddress))
+        return list(dict.fromkeys(found))
+
+    def _ask(self, request: bytes) -> Iterator[Change]:
+        self._sock.send(request)
         while True:
             try:
                 data = self._sock.recv(1 << 16)
             except BlockingIOError:
                 return
-            except OSError as err:
-                if err.errno != errno.ENOBUFS:
-                    raise
-                self._dump()
-                continue
-            for link in parse_links(data):
-                self._link_event(link)
+            yield from parse_rtnetlink(data)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Close the socket."""
         self._sock.close()
+
+
+def _socket() -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+    return socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+
+
+def _request(kind: int, flags: int, message: bytes) -> bytes:
+    length = _NLMSGHDR.size + len(message)
+    return _NLMSGHDR.pack(length, kind, _NLM_F_REQUEST | flags, 1, 0) + message
+
+
+def _attribute(kind: int, octets: bytes) -> bytes:
+    """A struct rtattr with 4 or 16 octets of address, which need no padding."""
+    return _RTATTR.pack(_RTATTR.size + len(octets), kind) + octets
+
+
+def is_new(change: Change) -> bool:
+    """Whether there is something now that was not: a link, an address, a route."""
+    return change.up if isinstance(change, Link) else not change.gone
+
+
+def lost_address(address: str, device: str) -> str:
+    """Say that somebody took the kernel's end of the TUN its address."""
+    return (
+        f"{device} has lost its address {address}, without which this host's other programs "
+        f"and routes do not reach mhostd: `ip addr add {address} dev {device}`"
+    )
+
+
+def address_warnings(wanted: Mapping[bytes, tuple[str, str]]) -> list[str]:
+    """What is missing of the addresses (with prefix length, device) that the TUN had."""
+    rtnetlink = Rtnetlink()
+    try:
+        here = [a for family in (2, 10) for a in rtnetlink.addresses(family)]
+    finally:
+        rtnetlink.close()
+    return [lost_address(*text) for address, text in wanted.items() if address not in here]
 
 
 def route_warnings(device: str, destinations: Iterable[tuple[int, str]]) -> list[str]:

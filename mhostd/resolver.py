@@ -1,24 +1,29 @@
-"""The host's name service, asked off the loop, for names that nobody bound.
+"""Names that nobody bound: when the name service is asked, and how long it is believed.
 
-The system's getaddrinfo orders its answers as RFC 6724 says; that order is kept.
+getaddrinfo(3) gives no TTL, so the configured ones hold: `ttl_s` for an answer,
+`negative_ttl_s` for its absence. An answer whose time is up is used until the next one
+has come; if nobody can give one, for a day at most (RFC 8767 sections 4 and 5). A name
+that has vanished is believed at once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import socket
-import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from mhostd.config import Resolver as ResolverConfig
+from mhostd.dev import NetCore
 from mhostd.mhost_table import Host, MhostTable
 from mhostd.sock import Locator
 
-THREADS_MAX = 64  # a name whose server is silent holds one for half a minute
+ASKED_MAX = 64  # look-ups at a time, those not counted that are slow:
+SLOW_S = 1.0  # a name whose server is silent takes half a minute, and others need not wait
+SLOW_MAX = 1024  # look-ups at a time, the slow ones counted
+STALE_S = 86_400.0  # RFC 8767 section 5: "between 1 and 3 days"
 
-log = logging.getLogger(__name__)
+Ask = Callable[[str, Callable[[list[Locator] | None], None]], None]
+"""ask(name, answered): its locators, best first; None if nobody could say."""
 
 
 class Resolver:
@@ -28,14 +33,26 @@ class Resolver:
         self,
         table: MhostTable,
         config: ResolverConfig,
+        core: NetCore,
+        ask: Ask,
         soon: Callable[[Callable[[], object]], None],
     ) -> None:
         self._table = table
         self._config = config
+        self._core = core
+        self._ask = ask
         self._soon = soon
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         self._queue: deque[str] = deque()
-        self._running = 0
+        self._asked: set[str] = set()
+        self._slow: set[str] = set()
+
+    def reload(self, config: ResolverConfig) -> None:
+        """Take over another configuration; an answer keeps the TTL that it got."""
+        if config.system != self._config.system:
+            for host in self._table.hosts.values():
+                host.resolved = None
+        self._config = config
 
     def resolve(self, name: str, done: Callable[[], None]) -> None:
         """Ask for a name; `done` is called in a wake after the answer."""
@@ -48,52 +65,65 @@ class Resolver:
         self._start()
 
     def _start(self) -> None:
-        """One thread for each name that is asked now; they do not hold up the end."""
-        loop = asyncio.get_running_loop()
-        while self._queue and self._running < THREADS_MAX:
+        while (
+            self._queue
+            and len(self._asked) < ASKED_MAX
+            and len(self._asked) + len(self._slow) < SLOW_MAX
+        ):
             name = self._queue.popleft()
-            self._running += 1
-            threading.Thread(target=self._ask, args=(loop, name), daemon=True).start()
+            if not self._config.system or name not in self._table.hosts:
+                self._end(name, [])
+                continue
+            self._asked.add(name)
+            self._core.add_timer(self._core.clock() + SLOW_S, partial(self._is_slow, name))
+            self._ask(name, partial(self._answered, name))
 
-    def _ask(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
-        locators = _getaddrinfo(name) if self._config.system else []
-        try:
-            loop.call_soon_threadsafe(self._answer, name, locators)
-        except RuntimeError:
-            pass  # the loop has ended meanwhile
+    def _is_slow(self, name: str, _now: float) -> None:
+        """It may be a later look-up of that name; then one more runs for a while."""
+        if name in self._asked:
+            self._asked.remove(name)
+            self._slow.add(name)
+            self._start()
 
-    def _answer(self, name: str, locators: list[Locator]) -> None:
-        self._running -= 1
+    def _answered(self, name: str, locators: list[Locator] | None) -> None:
+        self._asked.discard(name)
+        self._slow.discard(name)
+        self._end(name, locators if self._config.system else [])
         self._start()
+
+    def _end(self, name: str, locators: list[Locator] | None) -> None:
         host = self._table.hosts.get(name)
         if host is not None:
-            host.resolved = locators
-            log.debug("resolver: %s has %d locators", name, len(locators))
-            ttl_s = self._config.ttl_s if locators else self._config.negative_ttl_s
-            asyncio.get_running_loop().call_later(ttl_s, self._expire, host)
+            believe(host, locators, self._core.clock(), self._config)
+            if self._config.system:
+                self._core.add_timer(host.expires_s, partial(self._expired, host))
         for done in self._waiting.pop(name):
             self._soon(done)
 
-    def _expire(self, host: Host) -> None:
+    def _expired(self, host: Host, now: float) -> None:
         """Ask again; until there is an answer the old one is used."""
-        if self._table.hosts.get(host.name) is not host or host.bound:
-            host.resolved = None
-        elif host.resolved:
-            self.resolve(host.name, lambda: None)
-        else:
+        if now < host.expires_s or self._table.hosts.get(host.name) is not host:
+            return  # it was asked for again meanwhile, or nobody holds it any longer
+        if host.bound or not host.resolved:
             host.resolved = None  # the next send asks
+        else:
+            self.resolve(host.name, lambda: None)
 
 
-def _getaddrinfo(name: str) -> list[Locator]:
-    try:
-        answers = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as err:
-        log.debug("resolver: %s: %s", name, err)
-        return []
-    locators = []
-    for family, _type, _proto, _canonname, sa in answers:
-        if family in (socket.AF_INET, socket.AF_INET6):
-            text = str(sa[0]).partition("%")[0]
-            scope_id = int(sa[3]) if len(sa) == 4 else 0
-            locators.append(Locator(family, socket.inet_pton(family, text), scope_id))
-    return list(dict.fromkeys(locators))
+def believe(
+    host: Host, locators: list[Locator] | None, now: float, config: ResolverConfig
+) -> None:
+    """Note an answer, and when to ask again: of the name, or whether it exists now.
+
+    Args:
+        host: whose name was asked for.
+        locators: none if there is no such name; None if nobody could say.
+        now: seconds of a monotonic clock.
+        config: the TTLs.
+    """
+    host.expires_s = now + (config.ttl_s if locators else config.negative_ttl_s)
+    if locators:
+        host.stale_s = host.expires_s + STALE_S
+    elif locators is None and host.resolved and now < host.stale_s:
+        return
+    host.resolved = locators or []

@@ -122,6 +122,7 @@ class Client:
         program: what the process called itself in Hello; for display only.
         admin: it came through the admin socket.
         fd: descriptor of its connection, as libzmq's monitor names it.
+        pidfd: of the process, -1 without one; the door closes it.
         told: addresses whose text it was sent.
         socks: its open sockets by number.
         handles: hosts it has looked up; they are held while it lives.
@@ -132,6 +133,7 @@ class Client:
     program: str = ""
     admin: bool = False
     fd: int = -1
+    pidfd: int = -1
     told: set[SockaddrMhost] = field(default_factory=set)
     socks: dict[int, Sock] = field(default_factory=dict)
     handles: set[int] = field(default_factory=set)

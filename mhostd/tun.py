@@ -93,6 +93,16 @@ class TunDevice(NetDevice):
             for route in tun.routes:
                 ip.route("replace", dst=str(ipaddress.ip_network(route)), oif=index)
 
+    def kernel_addresses(self, tun: Tun) -> dict[bytes, tuple[str, str]]:
+        """Return (address with prefix length, device) of the kernel's end by its octets."""
+        found = {}
+        for inet, version in ((tun.inet, 4), (tun.inet6, 6)):
+            if inet is not None:
+                read = tun_address(inet, version)
+                octets = ipaddress.ip_address(read.host_address).packed
+                found[octets] = (f"{read.host_address}/{read.prefixlen}", self.name)
+        return found
+
     def fileno(self) -> int:
         """For the poller."""
         return self._tun.fileno()

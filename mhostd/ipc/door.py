@@ -60,23 +60,28 @@ class Door:
         ops: ProtoOps,
         soon: Callable[[Callable[[], object]], None],
         *,
+        open_pidfd: Callable[[int], int],
         group: str = "",
         admin: bool = False,
     ) -> None:
         """Bind the socket; the caller holds its lock (mhostd/lock.py).
+
+        `open_pidfd` gives a pidfd of the process at the other end of a descriptor, or -1.
 
         Raises:
             MhostError: the path cannot be bound, or its group not set.
         """
         self._ops = ops
         self._soon = soon
+        self._open_pidfd = open_pidfd
         self._admin = admin
         self._address = address
         self._clients: dict[bytes, Client] = {}
         self._routing_ids: dict[Client, bytes] = {}
         self._by_fd: dict[int, set[bytes]] = {}
-        self._connected: set[int] = set()
-        self._connections_max = max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._pidfds: dict[int, int] = {}  # by connection
+        # A connection and its pidfd, two doors; the other half is for kernel sockets.
+        self._connections_max = max(32, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
         self._refused = 0
         self._bound = False
         self._sent = False
@@ -165,12 +170,12 @@ class Door:
             text = f"hello: protocol version {hello.version}; this daemon speaks {VERSION}"
             self._send_to(routing_id, Reply(hello.seq, errno.EPROTONOSUPPORT, text))
             return None
-        self._on_monitor()  # so that _connected is as new as this message
+        self._on_monitor()  # so that _pidfds is as new as this message
         fd = frame.get(zmq.SRCFD)
-        if not isinstance(fd, int) or fd not in self._connected:
+        if not isinstance(fd, int) or fd not in self._pidfds:
             return None  # it has hung up meanwhile
         _host, uid, _gid, pid = str(frame.get("Peer-Address")).split(":")
-        client = Client(int(pid), int(uid), hello.program, admin=self._admin, fd=fd)
+        client = Client(int(pid), int(uid), hello.program, self._admin, fd, self._pidfds[fd])
         self._clients[routing_id] = client
         self._routing_ids[client] = routing_id
         others = self._by_fd.setdefault(fd, set())
@@ -190,14 +195,21 @@ class Door:
                 return
             event, fd = _MONITOR_EVENT.unpack(head)
             if event == zmq.Event.ACCEPTED:
-                self._connected.add(fd)
-                if len(self._connected) > self._connections_max:
+                self._close_pidfd(fd)
+                if len(self._pidfds) >= self._connections_max:
                     self._refuse(fd)
+                else:
+                    self._pidfds[fd] = self._open_pidfd(fd)
             else:
-                self._connected.discard(fd)
                 for routing_id in list(self._by_fd.get(fd, ())):
                     self._gone(routing_id)
                 self._by_fd.pop(fd, None)
+                self._close_pidfd(fd)
+
+    def _close_pidfd(self, fd: int) -> None:
+        pidfd = self._pidfds.pop(fd, -1)
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def _refuse(self, fd: int) -> None:
         """Hang up on a connection: libzmq aborts where accept() has no descriptor left."""
@@ -258,6 +270,8 @@ class Door:
         """Close the socket and remove its file."""
         for routing_id in list(self._clients):
             self._gone(routing_id)
+        for fd in list(self._pidfds):
+            self._close_pidfd(fd)
         self._router.disable_monitor()
         self._monitor.close(0)
         self._router.close(0)

@@ -15,7 +15,7 @@ from mhostd.dev import NetCore
 from mhostd.errors import DropReason
 from mhostd.mhost_table import MhostTable
 from mhostd.sock import Locator, Sock
-from mhostd.structs import Answer
+from mhostd.structs import Answer, MhostProto
 from mhostd.uapi import AF_MHOST, Reply, SockaddrMhost
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Show:
         clock: Callable[[], float],
         warnings: Callable[[], list[str]],
         soon: Callable[[Callable[[], object]], None],
+        host_addresses: Callable[[int], list[bytes]] = lambda _family: [],
     ) -> None:
         self._core = core
         self._table = table
@@ -39,6 +40,7 @@ class Show:
         self._clock = clock
         self._warnings = warnings
         self._soon = soon
+        self._host_addresses = host_addresses
         self._started_s = clock()
         self._verbs: dict[str, Callable[[], Any]] = {
             "sockets": self.sockets,
@@ -150,6 +152,7 @@ class Show:
                 "name": proto.name,
                 "family": proto.family,
                 "addresses": [proto.ntop(address) for address in proto.addresses()],
+                "host_addresses": self._of_kernel(proto),
                 "device": proto.device,
                 "up": proto.up(),
                 "mtu": proto.mtu(),
@@ -157,6 +160,11 @@ class Show:
             }
             for number, proto in self._table.protos.items()
         ]
+
+    def _of_kernel(self, proto: MhostProto) -> list[str]:
+        """Addresses of the host kernel, where the protocol is the kernel's own."""
+        found = self._host_addresses(proto.family) if proto.udp else []
+        return [proto.ntop(address) for address in found]
 
     def routes(self) -> list[dict[str, Any]]:
         """Which L3 handler sends to which prefix, in the order of look-up."""

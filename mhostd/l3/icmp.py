@@ -47,8 +47,8 @@ def icmp_err_convert(type_: int, code: int) -> tuple[int, bool] | None:
     """Return (errno, fatal) of an ICMP message; None if it is no error for a socket."""
     if type_ == ICMP_DEST_UNREACH:
         return _ICMP_ERR_CONVERT[code] if code < len(_ICMP_ERR_CONVERT) else None
-    if type_ == ICMP_TIME_EXCEEDED:
-        return errno.EHOSTUNREACH, False
+    if type_ == ICMP_TIME_EXCEEDED:  # in reassembly: a loss like any other, as Linux has it
+        return (errno.EHOSTUNREACH, False) if code != 1 else None
     if type_ == ICMP_PARAMETERPROB:
         return errno.EPROTO, True
     return None
@@ -64,4 +64,5 @@ def icmpv6_err_convert(type_: int, code: int) -> tuple[int, bool] | None:
         return errno.EHOSTUNREACH, False
     if type_ == ICMPV6_PARAMPROB:
         return errno.EPROTO, True
-    return None
+    # RFC 4443 section 2.4 (a): an error of a type that is not known is passed on
+    return (errno.EPROTO, False) if type_ < 128 else None

@@ -1,4 +1,4 @@
-"""IPv4 on the TUN (RFC 791, 792, 1122): header, UDP, echo, errors that come back.
+"""IPv4 on the TUN (RFC 791, 1122): the header, fragments both ways, path MTU.
 
     octet  0    1    2    3    4
            +----+----+----+----+
@@ -9,8 +9,8 @@
       16   |       daddr       |
            +----+----+----+----+  options up to octet 4 * hl
 
-What fits goes out atomic (DF set, RFC 6864 section 4) with identification 0; what does
-not goes out in fragments, and fragments that come are put together (reassembly.py).
+What has DF is atomic (RFC 6864 section 4) and has identification 0. ICMP is in
+icmpv4.py, options are in ip_options.py, fragments in reassembly.py.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ import struct
 from mhostd import native
 from mhostd.dev import ETH_P_IP
 from mhostd.l3.address import inet_ntop, inet_pton
-from mhostd.l3.icmp import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    icmp_err_convert,
+from mhostd.l3.icmp import ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED
+from mhostd.l3.icmpv4 import (
+    ICMP_EXC_FRAGTIME,
+    ICMP_PORT_UNREACH,
+    ICMP_PROT_UNREACH,
+    IPPROTO_ICMP,
+    Icmpv4,
 )
-from mhostd.l3.icmp_limit import IcmpLimit
+from mhostd.l3.ip_options import IpOptions, ip_options_compile
+from mhostd.l3.pmtu import PathMtus
 from mhostd.l3.reassembly import Fragment, Reassembly
 from mhostd.l3.wrapper import (
     IPPROTO_UDP,
@@ -44,33 +47,38 @@ from mhostd.l3.wrapper import (
     SkBuff,
     Verdict,
 )
-from mhostd.sock import SO_EE_ORIGIN_ICMP
+from mhostd.skb import (
+    IP_PMTUDISC_DO,
+    IP_PMTUDISC_INTERFACE,
+    IP_PMTUDISC_PROBE,
+    IP_PMTUDISC_WANT,
+)
 from mhostd.uapi import AF_INET
-
-IPPROTO_ICMP = 1
 
 _HDR = struct.Struct("!BBHHHBBH4s4s")
 _PSEUDO = struct.Struct("!4s4sHH")  # RFC 768
-_CHECK_AT = 10  # octet of the header checksum
+_LENGTH_AT, _FRAG_AT, _CHECK_AT = 2, 6, 10  # octets of the fields
 _DF = 0x4000
 _MF = 0x2000
 _OFFSET = 0x1FFF  # in units of 8 octets
 _LENGTH_MAX = 0xFFFF  # octets, header included
+_NOOP = b"\1"  # RFC 791: an option that is not copied leaves its room
 _REASSEMBLY_S = 30.0  # as Linux net.ipv4.ipfrag_time; RFC 1122 section 3.3.2 asks for it
-_PMTU_MIN, _PMTU_S, _PMTU_ENTRIES_MAX = 552, 600.0, 1024  # as Linux net.ipv4.route.*
+_PMTU_MIN = 552  # octets, as Linux net.ipv4.route.min_pmtu
 _TTL = 64  # RFC 1700, "Assigned Numbers", IP TIME TO LIVE PARAMETER
-
-_ICMP = struct.Struct("!BBH")
-_ICMP_HLEN = 8
-_ECHO_REPLY, _UNREACHABLE, _ECHO, _TIME_EXCEEDED = 0, 3, 8, 11
-_PROTOCOL, _PORT = 2, 3  # codes of _UNREACHABLE
-_REASSEMBLY_TIME = 1  # code of _TIME_EXCEEDED
-_QUOTE_MAX = 576 - 20 - _ICMP_HLEN  # octets, RFC 1812 section 4.3.2.3
+_SPECIAL = frozenset({0, 127, *range(224, 256)})  # first octets to look at more closely
+_UNANSWERABLE = (DropReason.NO_SOCKET, DropReason.SOCKET_FILTER)  # nobody there for them
 
 
 def inet_csum_pseudo(saddr: bytes, daddr: bytes, ulen: int) -> int:
     """Partial sum of the pseudo-header of UDP (RFC 768)."""
     return native.csum_fold(_PSEUDO.pack(saddr, daddr, IPPROTO_UDP, ulen))
+
+
+def _is_no_source(address: bytes) -> bool:
+    """Whether no host has it (RFC 1122 section 3.2.1.3; as in Linux 0.0.0.1 may be one)."""
+    first = address[0]
+    return first == 127 or 224 <= first < 240 or address in (bytes(4), b"\xff\xff\xff\xff")
 
 
 class AfInet:
@@ -81,8 +89,7 @@ class AfInet:
         self._dev = dev
         self._address = address
         self._ids = itertools.count(random.getrandbits(16))
-        self._pmtu: dict[bytes, tuple[int, float]] = {}  # by destination, until when
-        self._limit = IcmpLimit()
+        self._pmtus = PathMtus(_PMTU_MIN, False, l3.now)
         self.inet_ptype = PacketType(type=ETH_P_IP, func=self.inet_rcv)
         self.inet_mhost_proto = MhostProto(
             family=AF_INET,
@@ -98,30 +105,70 @@ class AfInet:
             rcv=self.inet_rcv,
             csum_pseudo=inet_csum_pseudo,
             fragments=True,
+            path_mtu=self.inet_path_mtu,
+        )
+        counters = self.inet_mhost_proto.counters
+        self._icmp = Icmpv4(
+            l3.now, l3.kfree_skb, address, counters, self.inet_sendmsg, self._icmp_unreach
         )
         self._reassembly: Reassembly[tuple[bytes, int, int]] = Reassembly(
-            _REASSEMBLY_S,
-            l3.kfree_skb,
-            l3.add_timer,
-            self._late,
-            self.inet_mhost_proto.counters,
+            _REASSEMBLY_S, l3.kfree_skb, l3.add_timer, self._late, counters
         )
 
+    # --- down
+
+    def inet_path_mtu(self, daddr: bytes) -> int:
+        """Octets of packet that reach an address in one piece (IP_MTU)."""
+        return self._pmtus.path_mtu(daddr, self._route(daddr).mtu)
+
+    def _route(self, daddr: bytes) -> NetDevice:
+        return self._l3.lo if daddr == self._address else self._dev
+
     def inet_sendmsg(
-        self, skb: SkBuff, saddr: bytes, daddr: bytes, number: int = IPPROTO_UDP
+        self,
+        skb: SkBuff,
+        saddr: bytes,
+        daddr: bytes,
+        number: int = IPPROTO_UDP,
+        options: bytes = b"",
     ) -> None:
-        """Put the header on and send it, in fragments if it must be (RFC 791)."""
-        dev = self._l3.lo if daddr == self._address else self._dev
-        room = self._path_mtu(daddr, dev) - _HDR.size
+        """Put the header on and send it, in fragments if it must and may be (RFC 791).
+
+        skb.ttl, skb.tos and skb.pmtudisc (ip(7), IP_MTU_DISCOVER) say how.
+
+        Raises:
+            MhostError: EMSGSIZE, ENETDOWN.
+        """
+        dev, how = self._route(daddr), skb.pmtudisc
+        path, mtu = self._pmtus.lookup(daddr, dev.mtu), dev.mtu
+        if path is not None and how < IP_PMTUDISC_PROBE:
+            mtu = path.octets
+        hlen = _HDR.size + len(options)
+        room = mtu - hlen
         if len(skb) <= room:
-            self._send(skb, dev, 0, _DF, number, saddr, daddr)
+            if how == IP_PMTUDISC_WANT:
+                atomic = path is None or not path.locked
+            else:
+                atomic = how in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)
+            id_ = 0 if atomic else self._next_id()
+            self._send(skb, dev, id_, _DF if atomic else 0, number, saddr, daddr, options)
             return
-        payload, room = bytes(skb.data), room & ~7
-        id_ = next(self._ids) & 0xFFFF
+        if IP_PMTUDISC_DO <= how <= IP_PMTUDISC_INTERFACE:
+            raise MhostError(
+                errno.EMSGSIZE,
+                f"sendto: packet of {hlen + len(skb)} octets to {inet_ntop(daddr)} exceeds "
+                f"{mtu}, its path MTU; IP_MTU_DISCOVER forbids fragments, IP_MTU tells it",
+            )
+        payload, room, id_ = bytes(skb.data), room & ~7, self._next_id()
         for offset in range(0, len(payload), room):
             more = _MF if offset + room < len(payload) else 0
             part = SkBuff.alloc(payload[offset : offset + room])
-            self._send(part, dev, id_, more | offset // 8, number, saddr, daddr)
+            part.ttl, part.tos = skb.ttl, skb.tos
+            kept = _NOOP * len(options) if offset else options
+            self._send(part, dev, id_, more | offset // 8, number, saddr, daddr, kept)
+
+    def _next_id(self) -> int:
+        return next(self._ids) % 0xFFFF + 1
 
     def _send(
         self,
@@ -132,23 +179,26 @@ class AfInet:
         number: int,
         saddr: bytes,
         daddr: bytes,
+        options: bytes,
     ) -> None:
-        hdr = skb.push(_HDR.size)
-        fields = (0x45, 0, len(skb), id_, frag_off, _TTL, number, 0, saddr, daddr)
+        hdr = skb.push(_HDR.size + len(options))
+        first, ttl = 0x45 + len(options) // 4, skb.ttl or _TTL
+        fields = (first, skb.tos, len(skb), id_, frag_off, ttl, number, 0, saddr, daddr)
         _HDR.pack_into(hdr, 0, *fields)
+        if options:
+            hdr[_HDR.size :] = options
         struct.pack_into("!H", hdr, _CHECK_AT, ~native.csum_fold(hdr) & 0xFFFF)
         self._l3.mhost_send_to_l2(skb, dev, ETH_P_IP)
 
-    def _path_mtu(self, daddr: bytes, dev: NetDevice) -> int:
-        mtu, until_s = self._pmtu.get(daddr, (dev.mtu, 0.0))
-        return min(mtu, dev.mtu) if self._l3.now() < until_s else dev.mtu
+    # --- up
 
     def inet_rcv(self, skb: SkBuff) -> End:
         """Check the header (RFC 1122 section 3.2.1) and take it off."""
         if len(skb) < _HDR.size:
             return DropReason.PKT_TOO_SMALL
+        start = skb.head
         first, tos, tot_len, id_, frag_off, ttl, number, _check, saddr, daddr = (
-            _HDR.unpack_from(skb.buf, skb.head)
+            _HDR.unpack_from(skb.buf, start)
         )
         hlen = (first & 0xF) * 4
         if first >> 4 != 4 or hlen < _HDR.size or tot_len < hlen:
@@ -159,101 +209,81 @@ class AfInet:
             return DropReason.IP_CSUM
         if daddr != self._address:
             return DropReason.OTHERHOST
-        if saddr[0] in (0, 127) or saddr[0] >= 224:  # RFC 1122 section 3.2.1.3
+        if saddr[0] in _SPECIAL and _is_no_source(saddr):
+            return DropReason.IP_INVALID_SOURCE
+        if saddr == daddr and skb.dev != self._l3.lo.name:
             return DropReason.IP_INVALID_SOURCE
         skb.trim(tot_len)
-        header = bytes(skb.data[:hlen])
-        skb.pull(hlen)
         skb.saddr, skb.daddr, skb.ttl, skb.tos = saddr, daddr, ttl, tos
+        options = None
+        if hlen > _HDR.size:
+            options = self._options(skb, hlen)
+            if options.wrong is not None or options.source_route:
+                return DropReason.IP_INHDR
+        skb.pull(hlen)
         if frag_off & (_MF | _OFFSET):
-            whole = self._reassemble(skb, header, (saddr, id_, number), frag_off)
+            whole = self._reassemble(skb, start, (saddr, id_, number), frag_off)
             if not isinstance(whole, SkBuff):
                 return whole
-            skb = whole
+            skb, start, options = whole, 0, None
         if number == IPPROTO_ICMP:
-            return self._icmp_rcv(skb)
-        packet = skb.head
-        ulen = int.from_bytes(skb.data[4:6], "big")
+            return self._icmp.icmp_rcv(skb, options)
+        ulen = int.from_bytes(skb.buf[skb.head + 4 : skb.head + 6], "big")
         skb.pseudo_csum = inet_csum_pseudo(saddr, daddr, ulen)
-        reason = self._l3.mhost_send_to_l4(skb, self.inet_mhost_proto, number)
-        if reason in (DropReason.NO_SOCKET, DropReason.IP_NOPROTO):
-            code = _PORT if reason is DropReason.NO_SOCKET else _PROTOCOL
-            self._icmp_send(_UNREACHABLE, code, header + skb.buf[packet:], saddr)
-        return reason
+        end = self._l3.mhost_send_to_l4(skb, self.inet_mhost_proto, number)
+        if end in _UNANSWERABLE or end is DropReason.IP_NOPROTO:
+            noproto = end is DropReason.IP_NOPROTO
+            code = ICMP_PROT_UNREACH if noproto else ICMP_PORT_UNREACH
+            self._icmp.icmp_send(skb.buf[start:], ICMP_DEST_UNREACH, code, 0, options)
+        return end
+
+    def _options(self, skb: SkBuff, hlen: int) -> IpOptions:
+        """Take the options, and tell the source if one is wrong.
+
+        No source route is followed (Linux accept_source_route=0).
+        """
+        at = slice(skb.head + _HDR.size, skb.head + hlen)
+        options = ip_options_compile(bytes(skb.buf[at]), self._address, self._icmp.time())
+        skb.buf[at] = options.octets
+        if options.wrong is not None:
+            pointer = _HDR.size + options.wrong
+            packet = skb.buf[skb.head :]
+            self._icmp.icmp_send(packet, ICMP_PARAMETERPROB, 0, pointer << 24, options)
+        return options
 
     def _reassemble(
-        self, skb: SkBuff, header: bytes, key: tuple[bytes, int, int], frag_off: int
+        self, skb: SkBuff, start: int, key: tuple[bytes, int, int], frag_off: int
     ) -> SkBuff | End:
-        """Hold a fragment; return the datagram once it is whole."""
+        """Hold a fragment; return the datagram, behind its header, once it is whole."""
         offset, more = 8 * (frag_off & _OFFSET), bool(frag_off & _MF)
         if more:
             skb.trim(len(skb) & ~7)  # as Linux does with a length that no host sends
-        if not len(skb):
-            return DropReason.IP_INHDR
+        header = bytes(skb.buf[start : skb.head])
         if len(header) + offset + len(skb) > _LENGTH_MAX:
             return DropReason.PKT_TOO_BIG
-        fragment = Fragment(offset, more, bytes(skb.data), header)
+        fragment = Fragment(offset, more, bytes(skb.data), header, skb.tos & 3)
         held = self._reassembly.add(key, fragment, self._l3.now())
         if held is None:
             return Verdict.HELD
         if isinstance(held, DropReason):
             return held
-        return skb.reassembled(held[1])
+        hdr = bytearray(held.first.head)
+        if len(hdr) + len(held.payload) > _LENGTH_MAX:
+            return DropReason.PKT_TOO_BIG
+        hdr[1] |= held.ecn
+        struct.pack_into("!H", hdr, _LENGTH_AT, len(hdr) + len(held.payload))
+        struct.pack_into("!H", hdr, _FRAG_AT, hdr[_FRAG_AT] << 8 & _DF)
+        struct.pack_into("!H", hdr, _CHECK_AT, 0)
+        struct.pack_into("!H", hdr, _CHECK_AT, ~native.csum_fold(hdr) & 0xFFFF)
+        whole = skb.reassembled(bytes(hdr) + held.payload)
+        whole.tos, whole.ttl = hdr[1], hdr[8]
+        whole.pull(len(hdr))
+        return whole
 
-    def _late(self, key: tuple[bytes, int, int], first: Fragment) -> None:
+    def _late(self, _key: tuple[bytes, int, int], first: Fragment) -> None:
         """Fragments have waited long enough; tell the host that sent them."""
-        quoted = first.head + first.payload
-        self._icmp_send(_TIME_EXCEEDED, _REASSEMBLY_TIME, quoted, key[0])
-
-    def _icmp_send(self, type_: int, code: int, quoted: bytes, daddr: bytes) -> None:
-        """Tell a host of an error with its datagram, unless that were too often."""
-        if not self._limit.allow(self._l3.now()):
-            self.inet_mhost_proto.counters["icmp_ratelimited"] += 1
-            return
-        skb = SkBuff.alloc(bytes(_ICMP_HLEN) + quoted[:_QUOTE_MAX])
-        _ICMP.pack_into(skb.buf, skb.head, type_, code, 0)
-        check = ~native.csum_fold(skb.data) & 0xFFFF
-        _ICMP.pack_into(skb.buf, skb.head, type_, code, check)
-        try:
-            self.inet_sendmsg(skb, self._address, daddr, IPPROTO_ICMP)
-        except MhostError:
-            return  # the device is down: nobody can be told
-        self.inet_mhost_proto.counters["icmp_errors_sent"] += 1
-
-    def _icmp_rcv(self, skb: SkBuff) -> End:
-        """RFC 792: answer an echo, pass an error on to whom it concerns."""
-        if len(skb) < _ICMP_HLEN:
-            return DropReason.PKT_TOO_SMALL
-        if native.csum_fold(skb.data) != 0xFFFF:
-            return DropReason.ICMP_CSUM
-        type_, code, _check = _ICMP.unpack_from(skb.buf, skb.head)
-        counters = self.inet_mhost_proto.counters
-        if type_ == _ECHO and code == 0:
-            reply = SkBuff.alloc(bytes(skb.data))
-            _ICMP.pack_into(reply.buf, reply.head, _ECHO_REPLY, 0, 0)
-            check = ~native.csum_fold(reply.data) & 0xFFFF
-            _ICMP.pack_into(reply.buf, reply.head, _ECHO_REPLY, 0, check)
-            counters["icmp_echos"] += 1
-            self._answer(reply, skb.saddr)
-            return Verdict.ANSWERED
-        converted = icmp_err_convert(type_, code)
-        if converted is None:
-            return DropReason.ICMP_TYPE
-        info = 0
-        if type_ == ICMP_PARAMETERPROB:
-            info = skb.data[4]
-        elif (type_, code) == (ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED):
-            info = int.from_bytes(skb.data[6:8], "big")
-        skb.pull(_ICMP_HLEN)
-        err = IcmpError(*converted, SO_EE_ORIGIN_ICMP, type_, code, info, skb.saddr)
-        return self._icmp_unreach(skb, err)
-
-    def _answer(self, skb: SkBuff, daddr: bytes) -> None:
-        """Send an ICMP message back; a device that is down has its own counter."""
-        try:
-            self.inet_sendmsg(skb, self._address, daddr, IPPROTO_ICMP)
-        except MhostError:
-            self._l3.kfree_skb(DropReason.DEV_READY, 1)
+        packet = first.head + first.payload
+        self._icmp.icmp_send(packet, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME)
 
     def _icmp_unreach(self, skb: SkBuff, err: IcmpError) -> End:
         """Take an error about a datagram whose header is quoted, at `skb`.
@@ -264,16 +294,14 @@ class AfInet:
             return DropReason.PKT_TOO_SMALL
         first, *_skip, number, _check, saddr, daddr = _HDR.unpack_from(skb.buf, skb.head)
         hlen = (first & 0xF) * 4
-        if first >> 4 != 4 or hlen < _HDR.size or len(skb) < hlen + 8:
+        if hlen < _HDR.size or len(skb) < hlen + 8:
             return DropReason.IP_INHDR
         if saddr != self._address:
             return DropReason.OTHERHOST
         skb.pull(hlen)
         skb.family, skb.saddr, skb.daddr = AF_INET, saddr, daddr
         self.inet_mhost_proto.counters["icmp_errors"] += 1
-        if err.errno == errno.EMSGSIZE:
-            if len(self._pmtu) >= _PMTU_ENTRIES_MAX:
-                del self._pmtu[next(iter(self._pmtu))]
-            self._pmtu[daddr] = (max(err.info, _PMTU_MIN), self._l3.now() + _PMTU_S)
+        if err.errno == errno.EMSGSIZE and number == IPPROTO_UDP:  # what goes out with DF
+            self._pmtus.learn(daddr, err.info, self._route(daddr).mtu)
         self._l3.mhost_err(skb, number, err)
         return Verdict.CONSUMED

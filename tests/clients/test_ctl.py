@@ -51,6 +51,7 @@ def test_what_it_shows_is_so(bound, make_socket):
     assert set(l3) == {"host_inet", "host_inet6", "inet", "inet6", "testproto", "otherproto"}
     assert l3["inet"]["addresses"] == ["10.77.1.1"]
     assert l3["host_inet"]["own_udp"]
+    assert l3["host_inet"]["host_addresses"] == ["127.0.0.1", "192.0.2.1", "10.77.1.254"]
     routes = [(r["prefix"], r["l3"]) for r in json.loads(mhostctl("routes", "-j")[1])]
     assert routes.index(("10.77.1.0/24", "inet")) < routes.index(("10.77.0.0/16", "inet"))
     assert routes.index(("10.77.0.0/16", "inet")) < routes.index(("0.0.0.0/0", "host_inet"))

@@ -124,7 +124,7 @@ def test_a_known_host_is_named_also_while_the_daemon_is_silent(pair, make_socket
     for host in ("10.77.1.1", "testproto:1"):
         sender.sendto(b"x", (host, port))
     deadline = time.monotonic() + 10
-    while len(receiver._arrived._records) < 2:  # until both are in this process
+    while len(receiver._sk.arrived._records) < 2:  # until both are in this process
         assert time.monotonic() < deadline
     a.daemon.send_signal(signal.SIGSTOP)
     try:

@@ -82,10 +82,10 @@ def test_sendmsg_gathers_and_recvmsg_tells_l3_and_locator(bound, sender):
     sender.sendmsg([b"gat", bytearray(b"her"), memoryview(b"ed")], [], 0, ("testproto:1", port))
     data, ancdata, _flags, source = sock.recvmsg(100, 100)
     assert data == b"gathered"
-    assert ancdata == [(mhost.SOL_MHOST, mhost.MHOST_PKTINFO, b"testproto testproto:1")]
+    assert ancdata == [(mhost.SOL_MHOST, mhost.MHOST_PKTINFO, b"testproto lo testproto:1")]
     assert source[0] == "me"
-    with pytest.raises(OSError, match="control message 1/2 is not known"):
-        sender.sendmsg([b"x"], [(1, 2, b"")], 0, ("testproto:1", port))
+    with pytest.raises(OSError, match="control message 9 of level 1"):
+        sender.sendmsg([b"x"], [(1, 9, b"")], 0, ("testproto:1", port))
 
 
 def test_blocking_timeout_and_non_blocking_modes(bound):

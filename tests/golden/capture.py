@@ -46,6 +46,48 @@ def links(netlink, name):
             print(name, "link", message.hex())
 
 
+EVENTS = 0x10 | 0x40 | 0x100 | 0x400  # RTMGRP_ of IPv4 and IPv6: IFADDR and ROUTE
+
+
+def events(netlink, name, command):
+    """All that the kernel tells of one command, in one line."""
+    run(command)
+    messages = b""
+    while select.select([netlink], [], [], 0.2)[0]:
+        messages += netlink.recv(1 << 16)
+    print(name, "link", messages.hex())
+
+
+def route_get(netlink, name, family, to):
+    address = socket.inet_pton(family, to)
+    request = struct.pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
+    request += struct.pack("=HH", 4 + len(address), 1) + address
+    netlink.send(struct.pack("=IHHII", 16 + len(request), 26, 1, 1, 0) + request)
+    print(name, "link", netlink.recv(1 << 16).hex())
+
+
+def addresses_and_routes():
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    netlink.bind((0, EVENTS))
+    events(netlink, "address4_added", "ip addr add 198.51.100.1/24 dev mhost0")
+    events(netlink, "address4_deleted", "ip addr del 198.51.100.1/24 dev mhost0")
+    peer = "198.51.100.3 peer 198.51.100.4/32 dev mhost0"
+    events(netlink, "peer4_added", f"ip addr add {peer}")
+    events(netlink, "peer4_deleted", f"ip addr del {peer}")
+    events(netlink, "address6_added", "ip -6 addr add 2001:db8::7/64 dev mhost0 nodad")
+    events(netlink, "address6_deleted", "ip -6 addr del 2001:db8::7/64 dev mhost0")
+    events(netlink, "route4_added", "ip route add 203.0.113.0/24 dev mhost0")
+    events(netlink, "route4_deleted", "ip route del 203.0.113.0/24 dev mhost0")
+    events(netlink, "route6_added", "ip -6 route add 2001:db8:1::/48 dev mhost0")
+    events(netlink, "route6_deleted", "ip -6 route del 2001:db8:1::/48 dev mhost0")
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    route_get(netlink, "route4_get", socket.AF_INET, OURS4)
+    route_get(netlink, "route6_get", socket.AF_INET6, OURS6)
+    route_get(netlink, "route4_none", socket.AF_INET, "192.0.2.1")
+    netlink.send(struct.pack("=IHHII", 24, 22, 0x301, 1, 0) + bytes(8))
+    print("addresses", "link", netlink.recv(1 << 16).hex())
+
+
 def ping(tun, name, family, number, to, request):
     with socket.socket(family, socket.SOCK_RAW, number) as s:
         s.sendto(request + struct.pack("!HH", 7, 1) + b"echo me!", (to, 0))
@@ -99,6 +141,8 @@ def main():
     show("port_unreachable4", tun)
     os.write(tun.fileno(), bytes.fromhex("000086dd" + FROM_US_6))
     show("port_unreachable6", tun)
+
+    addresses_and_routes()
 
     netlink.bind((0, 1))
     netlink.send(struct.pack("=IHHII", 32, 18, 0x301, 1, 0) + bytes(16))

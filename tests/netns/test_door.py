@@ -23,12 +23,18 @@ from mhostd.uapi import (
     VERSION,
     Bind,
     Close,
+    Connect,
+    Consumed,
+    GetName,
+    GetSockOpt,
     Hello,
     HostsAdd,
     Record,
     Reply,
     Reset,
+    SetSockOpt,
     Show,
+    Shutdown,
     SockaddrMhost,
     Socket,
     decode_event,
@@ -43,11 +49,13 @@ LOOPBACK = bytes((127, 0, 0, 1))
 class Client:
     """A client that says what it likes."""
 
-    def __init__(self, address, hello=True):
+    def __init__(self, address, hello=True, name=b""):
         self.context = zmq.Context()
         self.dealer = self.context.socket(zmq.DEALER)
         self.dealer.linger = 0
         self.dealer.rcvtimeo = 5000
+        if name:
+            self.dealer.routing_id = name
         self.dealer.connect(address)
         if hello:
             assert self.ask(Hello(1, VERSION, "test")).errno == 0
@@ -79,23 +87,14 @@ def client(pair):
     client.close()
 
 
-@pytest.fixture
-def good(pair):
-    """A well-behaved application; asserts at the end that it works as before."""
-    app = pair[0].app()
-    app("socket", "mhost")
-    _host, port = app("bind", "*", 0)
-    yield app
-    for i in range(20):
-        app("sendto", f"still here {i}", "10.77.1.1", port)
-        assert app("recv")[0] == f"still here {i}"
+pytestmark = pytest.mark.usefixtures("good")
 
 
 # --- garbage
 
 
 @pytest.mark.parametrize("which", ["mhost.sock", "admin.sock"])
-def test_garbage_octets_on_the_unix_socket_hurt_nobody(pair, good, which):
+def test_garbage_octets_on_the_unix_socket_hurt_nobody(pair, which):
     path = str(pair[0].dir / which)
     rng = random.Random(1)
     for size in (0, 1, 10, 64, 65, 1000, 100_000):
@@ -109,7 +108,7 @@ def test_garbage_octets_on_the_unix_socket_hurt_nobody(pair, good, which):
 
 @pytest.mark.parametrize("which", ["mhost.sock", "admin.sock"])
 @pytest.mark.parametrize("hello", [False, True])
-def test_garbage_messages_get_a_clear_error(pair, good, which, hello):
+def test_garbage_messages_get_a_clear_error(pair, which, hello):
     client = Client(f"ipc://{pair[0].dir / which}", hello)
     rng = random.Random(2)
     messages = [b"", b"\xc1", b"\xc1" * 8, b"\xff", b"\x91\xa4nope", encode(["hello", "x"])]
@@ -125,12 +124,12 @@ def test_garbage_messages_get_a_clear_error(pair, good, which, hello):
     client.close()
 
 
-def test_a_message_of_several_frames_is_refused(client, good):
+def test_a_message_of_several_frames_is_refused(client):
     client.dealer.send_multipart([encode(Show(1, "l3")), b"more"])
     assert "2 frames; want one" in decode_event(client.dealer.recv()).text
 
 
-def test_a_message_that_is_too_long_ends_the_connection_of_its_sender(pair, good):
+def test_a_message_that_is_too_long_ends_the_connection_of_its_sender(pair):
     client = Client(pair[0].socket)
     _number, port = client.open()
     client.dealer.send(bytes(MESSAGE_MAX + 1))
@@ -138,7 +137,7 @@ def test_a_message_that_is_too_long_ends_the_connection_of_its_sender(pair, good
     client.close()
 
 
-def test_every_verb_before_hello_is_answered_with_reset(pair, good):
+def test_every_verb_before_hello_is_answered_with_reset(pair):
     client = Client(pair[0].socket, hello=False)
     assert isinstance(client.ask(Socket(1, AF_MHOST, 2, 0)), Reset)
     assert isinstance(client.ask(Show(1, "l3")), Reset)
@@ -154,7 +153,7 @@ def test_another_protocol_version_is_refused_by_number(pair):
 
 
 @pytest.mark.parametrize("cut", [1, 7, 12, 40, 47])
-def test_a_record_that_is_cut_short_is_refused(client, good, cut):
+def test_a_record_that_is_cut_short_is_refused(client, cut):
     number, _port = client.open()
     message = pack_data(number, pack_record(Record(SockaddrMhost(2, 9, LOOPBACK), b"x" * 8)))
     answer = client.ask(message[:cut])
@@ -163,7 +162,7 @@ def test_a_record_that_is_cut_short_is_refused(client, good, cut):
 
 
 @pytest.mark.parametrize("length", [0, 39, 57, 0xFFFF_FFFF])
-def test_a_record_that_lies_about_its_length_is_refused(client, good, length):
+def test_a_record_that_lies_about_its_length_is_refused(client, length):
     number, _port = client.open()
     record = bytearray(pack_record(Record(SockaddrMhost(2, 9, LOOPBACK), b"x" * 16)))
     record[:4] = length.to_bytes(4, sys.byteorder)
@@ -182,15 +181,57 @@ def test_af_unspec_as_a_destination_is_refused(client):
 # --- claims
 
 
+def of_another(number):
+    """Every request and record that names a socket, made with somebody else's."""
+    to = SockaddrMhost(2, 9, LOOPBACK)
+    return [
+        Bind(9, number, to),
+        Connect(9, number, to),
+        Connect(9, number, None),
+        GetName(9, number, False),
+        GetName(9, number, True),
+        Shutdown(9, number, 2),
+        SetSockOpt(9, number, socket.SOL_SOCKET, socket.SO_RCVBUF, 0),
+        GetSockOpt(9, number, socket.SOL_SOCKET, socket.SO_RCVBUF),
+        Close(9, number),
+        pack_data(number, pack_record(Record(to, b"stolen", RECORD_REPLY, 0, 5))),
+    ]
+
+
 def test_a_socket_of_another_client_cannot_be_touched(pair, client):
     other = Client(pair[0].socket)
     number, port = other.open()
-    assert os.strerror(client.ask(Close(9, number)).errno) == "Bad file descriptor"
-    to = SockaddrMhost(2, port, LOOPBACK)
-    stolen = pack_data(number, pack_record(Record(to, b"stolen", RECORD_REPLY, 0, 5)))
-    assert os.strerror(client.ask(stolen).errno) == "Bad file descriptor"
+    shown = lambda: next(s for s in pair[0].show("sockets") if s["port"] == port)  # noqa: E731
+    before = shown()
+    for request in of_another(number):
+        answer = client.ask(request)
+        assert os.strerror(answer.errno) == "Bad file descriptor", request
+    client.dealer.send(encode(Consumed(number, 1 << 31)))
+    assert shown() == before
     assert other.ask(Close(9, number)).errno == 0
     other.close()
+
+
+def test_no_number_is_another_clients(pair, client):
+    """Whatever it guesses: all sockets of all clients, that of the good one included."""
+    numbers = [row["socket"] for row in pair[0].show("sockets")]
+    assert numbers
+    for number in numbers:
+        for request in of_another(number):
+            assert os.strerror(client.ask(request).errno) == "Bad file descriptor"
+
+
+def test_a_routing_id_that_another_has_is_not_given_twice(pair):
+    """ZMTP lets a peer name itself; who came first keeps the name and what it stands for."""
+    first, second = (Client(pair[0].socket, hello=False, name=b"me") for _ in range(2))
+    assert first.ask(Hello(1, VERSION, "first")).errno == 0
+    number, _port = first.open()
+    second.dealer.rcvtimeo = 300
+    with pytest.raises(zmq.Again):
+        second.ask(Close(9, number))
+    assert first.ask(GetName(9, number, False)).errno == 0
+    first.close()
+    second.close()
 
 
 def test_verbs_that_change_are_taken_on_the_admin_socket_only(pair, client, admin):
@@ -229,7 +270,7 @@ time.sleep(600)
 """
 
 
-def test_the_ports_of_a_client_that_is_killed_are_free_again(pair, good):
+def test_the_ports_of_a_client_that_is_killed_are_free_again(pair):
     host = pair[0]
     holder = host.popen(sys.executable, "-c", HOLD, stdout=subprocess.PIPE, text=True)
     ports = [int(port) for port in holder.stdout.readline().split()]
@@ -252,7 +293,7 @@ def test_a_client_that_hangs_up_without_closing_frees_its_sockets(pair):
     until_free(pair[0], port)
 
 
-def test_a_stopped_client_loses_only_its_own_datagrams(pair, good):
+def test_a_stopped_client_loses_only_its_own_datagrams(pair):
     host = pair[0]
     holder = host.popen(sys.executable, "-c", HOLD, stdout=subprocess.PIPE, text=True)
     port = int(holder.stdout.readline().split()[0])
@@ -278,7 +319,7 @@ def test_a_stopped_client_loses_only_its_own_datagrams(pair, good):
     until_free(host, port)
 
 
-def test_a_client_that_reads_no_answers_is_let_go(pair, good):
+def test_a_client_that_reads_no_answers_is_let_go(pair):
     """The kernel's and ZeroMQ's buffers fill, then the daemon lets it go."""
     client = Client(pair[0].socket)
     _number, port = client.open()
@@ -295,7 +336,7 @@ def test_a_client_that_reads_no_answers_is_let_go(pair, good):
     client.close()
 
 
-def test_sockets_of_clients_that_hang_up_are_all_gone_also_when_descriptors_recur(pair, good):
+def test_sockets_of_clients_that_hang_up_are_all_gone_also_when_descriptors_recur(pair):
     host = pair[0]
     before = len(host.show("sockets"))
     flooding = threading.Event()

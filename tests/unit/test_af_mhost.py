@@ -1,6 +1,8 @@
 """The socket operations: socket, bind, connect, getname, shutdown, sockopts, close."""
 
 import errno
+import sys
+from collections import Counter
 
 import pytest
 
@@ -248,3 +250,57 @@ def test_what_cannot_be_set_says_so(node, raises, level, option):
 @pytest.mark.parametrize(("level", "option"), [(0, SO_TYPE), (SOL_SOCKET, 999)])
 def test_what_cannot_be_got_says_so(node, raises, level, option):
     assert raises(node.af_mhost.mhost_getsockopt, node.socket(), level, option) == "ENOPROTOOPT"
+
+
+def test_a_socket_bound_to_a_host_is_bound_to_its_new_address_of_the_kernel(
+    kernel_node, kernel
+):
+    node = kernel_node
+    node.table.insert_sockaddr_id("me", [node.locator(a) for a in ("192.0.2.1", "192.0.2.9")])
+    bound, other = node.socket("me", 4000), node.socket("*")
+    assert node.af_mhost.mhost_address_added(bytes((192, 0, 2, 7))) == []
+    assert len(kernel.bound[bound, 2]) == 1
+    kernel.addresses.add(bytes((192, 0, 2, 9)))
+    before = other.places
+    for _ in range(2):
+        assert node.af_mhost.mhost_address_added(bytes((192, 0, 2, 9))) == []
+    assert [(place.address[-1], port) for place, port in kernel.bound[bound, 2]] == [
+        (1, 4000),
+        (9, 4000),
+    ]
+    assert other.places == before
+
+
+def test_a_new_address_whose_port_is_taken_is_told_and_the_socket_goes_on(kernel_node, kernel):
+    node = kernel_node
+    node.table.insert_sockaddr_id("me", [node.locator(a) for a in ("192.0.2.1", "192.0.2.9")])
+    sk = node.socket("me", 4000)
+    kernel.addresses.add(bytes((192, 0, 2, 9)))
+    kernel.taken.add(4000)
+    ((failed, err),) = node.af_mhost.mhost_address_added(bytes((192, 0, 2, 9)))
+    assert (failed, err.errno) == (sk, errno.EADDRINUSE)
+    assert len(kernel.bound[sk, 2]) == 1
+
+
+def calls_of_a_bind(node, host, port):
+    """How many functions run until a socket is open, bound and closed again."""
+    calls = Counter()
+
+    def count(_frame, event, _argument):
+        calls[event] += 1
+
+    sys.setprofile(count)
+    try:
+        node.af_mhost.mhost_release(node.socket(host, port))
+    finally:
+        sys.setprofile(None)
+    return calls["call"], calls["c_call"]
+
+
+@pytest.mark.parametrize("host", ["10.77.0.1", "testproto:1", "*"])
+def test_a_bind_costs_the_same_however_many_sockets_there_are(kernel_node, host):
+    node = kernel_node
+    before = calls_of_a_bind(node, host, 5000)
+    for port in range(10_000, 15_000):
+        node.socket(host, port)
+    assert calls_of_a_bind(node, host, 5000) == before

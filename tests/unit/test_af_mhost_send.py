@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from mhostd.af_mhost import LOCATOR_ERRNOS, PORT_ERRNOS
+from mhostd.af_mhost import LOCATOR_ERRNOS, PORT_ERRNOS, SOURCE_ERRNOS
 from mhostd.errors import HostUnresolvedError, MhostError
 from mhostd.uapi import AF_MHOST, SockaddrMhost
 
@@ -88,7 +88,7 @@ def test_an_address_that_refuses_is_not_replaced_by_another(node, sent_on):
 def test_translation_learns_from_what_speaks_of_the_locator(node, number):
     sa = node.sa("testproto:2", 7)
     node.af_mhost.mhost_err(sa, MhostError(number, "an ICMP error, say"), node.now)
-    learned = [0] * (number in LOCATOR_ERRNOS) + [7] * (number in PORT_ERRNOS)
+    learned = [0] * (number in LOCATOR_ERRNOS - SOURCE_ERRNOS) + [7] * (number in PORT_ERRNOS)
     assert list(node.table.faults) == [(node.locator("testproto:2"), port) for port in learned]
 
 

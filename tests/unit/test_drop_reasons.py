@@ -115,6 +115,33 @@ def too_many_held(node, s, _golden):
         node.receive(bytes(ip4(s, flags="MF", id=i) / s.Raw(b"x" * 16)))
 
 
+TIMESTAMP_CUT = bytes.fromhex("0d00f2ff 00000000")
+
+
+def options4(s, octets):
+    """UDP with these options."""
+    options = bytes.fromhex(octets)
+    header = s.IP(src=PEER4, dst=US4, proto=17, ihl=5 + len(options) // 4)
+    header.len = 4 * header.ihl + 13
+    frame = bytearray(bytes(header) + options + bytes(s.UDP(sport=1, dport=4000) / b"hello"))
+    frame[10:12] = bytes(2)
+    total = sum(frame[i] << 8 | frame[i + 1] for i in range(0, 4 * header.ihl, 2))
+    frame[10:12] = (~(total % 0xFFFF) & 0xFFFF).to_bytes(2, "big")
+    return bytes(frame)
+
+
+def options6(s, octets, nh=60):
+    """UDP behind this extension header."""
+    return s.IPv6(src=PEER6, dst=US6, nh=nh) / (bytes.fromhex(octets) + bytes(s.UDP()))
+
+
+def ecn_mixed(node, s, _golden):
+    """RFC 3168 section 5.3: a packet that was split before ECN, and marked."""
+    node.receive(bytes(ip4(s, flags="MF") / s.Raw(b"x" * 16)))
+    node.receive(bytes(ip4(s, frag=2, tos=3) / s.Raw(b"x" * 16)))
+    return 2
+
+
 def v6_fragment(s, offset=0):
     return s.IPv6(src=PEER6, dst=US6) / s.IPv6ExtHdrFragment(offset=offset, m=1, nh=17, id=7)
 
@@ -181,13 +208,40 @@ CASES = [
     ),
     (R.IP_INHDR, "testproto without its ones", mhost("0001fffe00010002")),
     (R.IP_INHDR, "otherproto with hop limit 0", mhost("00031100" + "00" * 16, "eth1")),
-    (R.IP_INHDR, "ICMP error quotes version 5", frame(lambda s: quoting(s, b"U" * 28))),
+    (R.IP_INHDR, "ICMP error quotes 16 octets", frame(lambda s: quoting(s, b"D" * 28))),
     (R.IP_INHDR, "ICMP error quotes no ports", frame(lambda s: quoting(s, b"E" * 27))),
-    (R.IP_INHDR, "ICMPv6 error quotes version 5", frame(lambda s: quoting(s, b"P" * 48, True))),
+    (
+        R.IP_INHDR,
+        "ICMPv6 error quotes no next header",
+        frame(lambda s: quoting(s, s.IPv6(src=US6, dst=PEER6, nh=59) / bytes(8), True)),
+    ),
+    (R.IP_INHDR, "source route", frame(lambda s: options4(s, "8307040a4d0909 00"))),
+    (R.IP_INHDR, "option that overruns", frame(lambda s: options4(s, "9e050000"))),
+    (R.IP_INHDR, "option to be discarded", frame(lambda s: options6(s, "1100 5e00 0102 0000"))),
+    (R.IP_INHDR, "option to be reported", frame(lambda s: options6(s, "1100 9e00 0102 0000"))),
+    (R.IP_INHDR, "PadN that is not zero", frame(lambda s: options6(s, "1100 0104 0000 0001"))),
+    (
+        R.IP_INHDR,
+        "routing header, 1 left",
+        frame(lambda s: options6(s, "1100 0001 00000000", 43)),
+    ),
+    (R.IP_INHDR, "fragment in fragment", frame(lambda s: options6(s, "2c" + "00" * 15, 44))),
+    (R.IP_INHDR, "fragments with ECN 0 and 3", ecn_mixed),
+    (
+        R.PKT_TOO_SMALL,
+        "extension header cut",
+        frame(lambda s: options6(s, "11ff 0104 00000000")),
+    ),
+    (R.PKT_TOO_SMALL, "ICMP timestamp cut", frame(lambda s: ip4(s, proto=1) / TIMESTAMP_CUT)),
     (R.IP_CSUM, "IPv4 with another TTL", frame(lambda s: changed(udp4(s), 8, 63))),
     (R.IP_NOPROTO, "TCP over IPv4", captured("tcp4")),
     (R.IP_NOPROTO, "TCP over IPv6", captured("tcp6")),
-    (R.IP_NOPROTO, "destination options", captured("udp6_destination_options")),
+    (
+        R.IP_NOPROTO,
+        "no next header",
+        frame(lambda s: s.IPv6(src=PEER6, dst=US6, nh=59) / b"anything"),
+    ),
+    (R.NO_SOCKET, "destination options", captured("udp6_destination_options")),
     (R.IP_NOPROTO, "otherproto next 6", mhost("00030640" + "00" * 7 + "01" + "00" * 8, "eth1")),
     (
         R.DUP_FRAG,
@@ -262,9 +316,9 @@ CASES = [
         "ICMPv6",
         frame(lambda s: s.IPv6(src=PEER6, dst=US6) / s.ICMPv6EchoRequest(cksum=1)),
     ),
-    (R.ICMP_TYPE, "timestamp request", frame(lambda s: ip4(s) / s.ICMP(type=13))),
+    (R.ICMP_TYPE, "information request", frame(lambda s: ip4(s) / s.ICMP(type=15))),
     (R.ICMP_TYPE, "echo reply", frame(lambda s: ip4(s) / s.ICMP(type=0))),
-    (R.ICMP_TYPE, "echo with a code", frame(lambda s: ip4(s) / s.ICMP(type=8, code=1))),
+    (R.ICMP_TYPE, "late fragments", frame(lambda s: ip4(s) / s.ICMP(type=11, code=1))),
     (
         R.ICMP_TYPE,
         "unreachable with code 16",

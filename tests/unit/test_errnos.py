@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 import mhostd
+from mhostd.af_mhost import AfMhost
 from mhostd.cmsg import pack_cmsgs
 from mhostd.dev import NetDevice
 from mhostd.errors import MhostError
@@ -24,7 +25,8 @@ from mhostd.options import (
     SO_REUSEADDR,
     SOL_SOCKET,
 )
-from mhostd.sock import Locator
+from mhostd.skb import IP_PMTUDISC_DO, SkBuff
+from mhostd.sock import Client, Locator
 from mhostd.structs import PacketType
 from mhostd.uapi import AF_INET, AF_MHOST, AF_UNSPEC, SockaddrMhost
 from mhostd.udp.udp_table import EPHEMERAL, UdpTable
@@ -93,6 +95,17 @@ def bind_twice(node):
     node.bind(sk, "*")
 
 
+def bind_without_the_privilege(node):
+    prot = node.stack.udp.udpmhost_prot
+    af_mhost = AfMhost(node.table, prot, lambda client, port: 1024 * (client.uid != 0))
+    client = Client(1, 1000)
+    sk = af_mhost.mhost_create(client, AF_MHOST, 2, 0, print, print)
+    af_mhost.mhost_bind(sk, SockaddrMhost(AF_MHOST, 0))  # any port is no port of those
+    af_mhost.mhost_release(sk)
+    sk = af_mhost.mhost_create(client, AF_MHOST, 2, 0, print, print)
+    af_mhost.mhost_bind(sk, SockaddrMhost(AF_MHOST, 53))
+
+
 def bind_to_another_host(node):
     node.bind(node.socket(), "robot")
 
@@ -123,6 +136,17 @@ def mtu_has_shrunk(node):
 def send_one(node):
     node.sendto(node.socket(), b"hello", "10.77.0.2", 7)
     return node.tun.tx_queue
+
+
+def may_not_be_split(name, daddr):
+    """What IP_PMTUDISC_DO forbids."""
+
+    def send(node):
+        proto, skb = node.table.proto_named(name), SkBuff.alloc(bytes(1500))
+        skb.pmtudisc = IP_PMTUDISC_DO
+        proto.sendmsg(skb, proto.addresses()[0], proto.pton(daddr))
+
+    return send
 
 
 def handler_is_gone(node):
@@ -161,6 +185,7 @@ CASES = {
     "af_mhost.mhost_create EPROTONOSUPPORT": lambda node: create(node, proto=6),
     "af_mhost.mhost_create EMFILE": too_many_sockets,
     "af_mhost.mhost_bind EINVAL": bind_twice,
+    "af_mhost.mhost_bind EACCES": bind_without_the_privilege,
     "af_mhost._places EAFNOSUPPORT": lambda node: node.af_mhost.mhost_bind(
         node.socket(), SockaddrMhost(99)
     ),
@@ -220,6 +245,8 @@ CASES = {
     "dev.dev_add_pack EEXIST": lambda node: node.core.dev_add_pack(PacketType(0x88B5, print)),
     "dev.dev_queue_xmit ENETDOWN": tun_is_down,
     "dev.dev_queue_xmit EMSGSIZE": mtu_has_shrunk,
+    "inet.inet_sendmsg EMSGSIZE": may_not_be_split("inet", "10.77.0.2"),
+    "inet6.inet6_sendmsg EMSGSIZE": may_not_be_split("inet6", "fd77::2"),
     "init.l3_set ENOENT": lambda node: node.stack.l3_set("ipx", True),
     "mhost_table._explicit EAFNOSUPPORT": lambda node: send_to(
         node, SockaddrMhost(AF_UNSPEC, 7, bytes(4))

@@ -7,11 +7,11 @@ from mhostd import netlink
 
 def parse_links(data):
     """Name and state; the index has a test of its own."""
-    return [(link.name, link.up) for link in netlink.parse_links(data)]
+    return [(link.name, link.up) for link in netlink.parse_rtnetlink(data)]
 
 
 def test_an_interface_has_an_index(golden):
-    assert [link.ifindex for link in netlink.parse_links(golden["dump"])] == [1, 2]
+    assert [link.ifindex for link in netlink.parse_rtnetlink(golden["dump"])] == [1, 2]
 
 
 NEWLINK, DELLINK = 16, 17
@@ -75,3 +75,55 @@ def test_a_message_that_is_cut_short_does_no_harm(cut):
 
 def test_a_length_of_zero_ends_it():
     assert parse_links(bytes(64)) == []
+
+
+V4, V6 = bytes((198, 51, 100, 1)), bytes.fromhex("20010db8000000000000000000000007")
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "address", "gone"),
+    [
+        ("address4_added", 2, V4, False),
+        ("address4_deleted", 2, V4, True),
+        ("peer4_added", 2, bytes((198, 51, 100, 3)), False),  # ours, not the peer's
+        ("peer4_deleted", 2, bytes((198, 51, 100, 3)), True),
+        ("address6_added", 10, V6, False),
+        ("address6_deleted", 10, V6, True),
+    ],
+)
+def test_an_address_that_linux_got_or_lost(golden, name, family, address, gone):
+    changes = netlink.parse_rtnetlink(golden[name])
+    addresses = [change for change in changes if isinstance(change, netlink.IfAddress)]
+    assert addresses == [netlink.IfAddress(family, address, 2, gone)]
+    routes = [change for change in changes if change not in addresses]  # those it brings
+    assert set(routes) == {netlink.Route(family, 2, gone)}
+    assert [netlink.is_new(change) for change in changes] == [not gone] * len(changes)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_route_that_linux_got_lost_and_was_asked_for(golden, family):
+    for what, gone in (("added", False), ("deleted", True), ("get", False)):
+        (route,) = netlink.parse_rtnetlink(golden[f"route{family}_{what}"])
+        assert route == netlink.Route({4: 2, 6: 10}[family], 2, gone)
+
+
+def test_that_there_is_no_route_is_no_route(golden):
+    assert netlink.parse_rtnetlink(golden["route4_none"]) == []
+
+
+def test_a_dump_of_addresses_has_those_of_every_interface(golden):
+    found = netlink.parse_rtnetlink(golden["addresses"])
+    assert [(a.ifindex, a.address) for a in found[:3]] == [
+        (1, bytes((127, 0, 0, 1))),
+        (2, bytes((10, 77, 0, 101))),
+        (1, bytes(15) + b"\1"),
+    ]
+
+
+def test_this_kernel_is_asked_and_answers():
+    rtnetlink = netlink.Rtnetlink()
+    loopback = bytes((127, 0, 0, 1))
+    lo = rtnetlink.route_oif(2, loopback)
+    assert lo == rtnetlink.route_oif(2, loopback, loopback) == 1
+    assert loopback in rtnetlink.addresses(2)
+    rtnetlink.close()

@@ -5,49 +5,37 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
+import termios
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from mhost.channel import REPLY_TIMEOUT_S, Channel, OtherSessionError
-from mhost.daemon import channel
-from mhost.names import Address, names_of
-from mhost.receive import ReceiveQueue
+from mhost.channel import REPLY_TIMEOUT_S
+from mhost.errqueue import Ancillary, error_message, fit, no_error
+from mhost.names import Address
+from mhost.sk import Sk, attach, check_send_flags, detach
+from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.uapi import (
-    ADDRESS_MAX,
     AF_MHOST,
-    MHOST_PKTINFO,
-    MHOST_RECVPKTINFO,
-    RECORD_CONNECTED,
-    RECORD_REPLY,
-    SOL_MHOST,
-    UDP_PAYLOAD_MAX,
-    AnsweredRequest,
-    Bind,
-    Connect,
-    Consumed,
+    CONTROL_MAX,
     GetName,
     GetSockOpt,
     Record,
-    Reply,
-    SetSockOpt,
     Shutdown,
     SockaddrMhost,
-    SockError,
-    pack_data,
-    pack_record,
 )
-from mhostd.uapi import Socket as SocketRequest
-
-DESTINATIONS_MAX = 1024  # that one socket remembers as good
-RCVBUF_DEFAULT = 212_992  # octets, the daemon's default
-_FLAGS = socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_TRUNC
-_NOWHERE = SockaddrMhost(0)
 
 Buffer = bytes | bytearray | memoryview
-Ancillary = list[tuple[int, int, bytes]]
+
+_BUFFERS_MAX = 1024  # UIO_MAXIOV of linux/uio.h
+_TIMEVAL = struct.Struct("=qq")
+_RCVTIMEO = (socket.SOL_SOCKET, socket.SO_RCVTIMEO)
+_SNDTIMEO = (socket.SOL_SOCKET, socket.SO_SNDTIMEO)
+_SO_ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
+_FIONREAD, _SIOCOUTQ = termios.FIONREAD, termios.TIOCOUTQ
 
 
 class Socket:
@@ -62,46 +50,38 @@ class Socket:
     and, on a connected socket, is SO_ERROR, as with a kernel socket.
 
     It may be used from several threads. A child made by fork() opens sockets of its own.
+
+    An error on the error queue (IP_RECVERR, IPV6_RECVERR, MHOST_RECVERR) makes fileno()
+    readable, where a kernel socket has POLLERR: an eventfd has no such event.
     """
 
     def __init__(
-        self, family: int = AF_MHOST, type: int = socket.SOCK_DGRAM, proto: int = 0
+        self,
+        family: int = AF_MHOST,
+        type: int = socket.SOCK_DGRAM,
+        proto: int = 0,
+        fileno: int | None = None,
     ) -> None:
-        """Open it.
+        """Open it, or take up again what detach() returned.
 
         Raises:
             ConnectionRefusedError: no daemon answers; the text says what to do.
-            OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EMFILE.
+            OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EMFILE; EBADF for a
+                descriptor that is not a detached one.
         """
         self.family, self.type, self.proto = AF_MHOST, socket.SOCK_DGRAM, socket.IPPROTO_UDP
         self._closed = True  # until it is open, for __del__
         blocking = not type & socket.SOCK_NONBLOCK
         type_ = type & ~(socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._channel: Channel = channel()
-        self._names = names_of(self._channel)
-        self._create = lambda seq: SocketRequest(seq, family, type_, proto)
         self._timeout_s: float | None = None if blocking else 0.0
-        self._rcvbuf = RCVBUF_DEFAULT
-        self._shut_write = False
-        self._pktinfo = False
-        self._known: dict[SockaddrMhost, None] = {}
-        self._failed: dict[SockaddrMhost, tuple[int, str]] = {}
-        self._options: dict[tuple[int, int], int] = {}
-        self._bound: Address | None = None
-        self._port = 0
-        self._peer: Address | None = None
-        self._arrived = ReceiveQueue()
-        try:
-            self._number = int(self._channel.request(self._create))
-        except BaseException:
-            self._arrived.close()
-            raise
+        self._timeo_s = {_RCVTIMEO: 0.0, _SNDTIMEO: 0.0}
+        self._sk = Sk(family, type_, proto) if fileno is None else attach(fileno)
+        self._fd = self._sk.arrived.fileno() if fileno is None else fileno
         self._closed = False
-        self._channel.join(self._number, self)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"fd={self.fileno()}, port={self._port}"
-        return f"<mhost.Socket {state}, peer={self._peer}>"
+        state = "closed" if self._closed else f"fd={self._fd}, port={self._sk.port}"
+        return f"<mhost.Socket {state}, peer={self._sk.peer}>"
 
     def __enter__(self) -> Self:
         return self
@@ -113,25 +93,59 @@ class Socket:
         self.close()
 
     def __del__(self) -> None:
-        if not self._closed and not self._channel.inherited:
+        if not self._closed and not self._sk.channel.inherited:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._closed = True
-            self._arrived.close()
-            self._channel.abandon(self._number)
+            if self._let_go():
+                self._sk.abandon()
 
     def fileno(self) -> int:
         """A descriptor that is readable when recvfrom() would return; -1 once closed."""
-        return -1 if self._closed else self._arrived.fileno()
+        return -1 if self._closed else self._fd
 
     def close(self) -> None:
-        """Close it; its port is free when this returns."""
-        if self._closed:
-            return
+        """Close it; its port is free when this returns, unless dup() has made another."""
+        if not self._closed and self._let_go():
+            self._sk.close()
+
+    def _let_go(self) -> bool:
+        """Close this object; whether it was the last one of its socket."""
         self._closed = True
-        if not self._channel.inherited:  # a child's copy of the locks may be held
-            self._channel.leave(self._number, self)
-            self._arrived.close()
-            self._channel.close_socket(self._number)
+        if self._fd != self._sk.arrived.fileno():
+            os.close(self._fd)
+        return self._sk.let_go()
+
+    def dup(self) -> Socket:
+        """Another object on the same socket, with a descriptor of its own.
+
+        The socket is closed when the last of them is.
+        """
+        self._check_open()
+        other = object.__new__(Socket)
+        other.__dict__.update(self.__dict__)
+        other._fd = os.dup(self._fd)
+        self._sk.hold()
+        return other
+
+    def detach(self) -> int:
+        """Close this object and leave the socket open; Socket(fileno=...) takes it up.
+
+        Returns:
+            The descriptor; it is only good in this process.
+        """
+        self._check_open()
+        self._closed = True
+        detach(self._fd, self._sk)
+        return self._fd
+
+    def get_inheritable(self) -> bool:
+        """Whether the descriptor outlives exec(); a program cannot use it there."""
+        self._check_open()
+        return os.get_inheritable(self._fd)
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Have the descriptor outlive exec(), or not."""
+        self._check_open()
+        os.set_inheritable(self._fd, inheritable)
 
     # --- modes
 
@@ -158,24 +172,26 @@ class Socket:
         """The same, as in the stdlib."""
         return self._timeout_s
 
-    def _deadline(self, flags: int = 0) -> float | None:
+    def _deadline(self, flags: int, option: tuple[int, int]) -> float | None:
+        """Until when to wait: settimeout(), else SO_RCVTIMEO or SO_SNDTIMEO."""
         if flags & socket.MSG_DONTWAIT:
             return time.monotonic()
-        return None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        timeout_s = self._timeout_s
+        if timeout_s is None:
+            timeout_s = self._timeo_s[option] or None
+        return None if timeout_s is None else time.monotonic() + timeout_s
 
     # --- names
 
     def bind(self, address: Address) -> None:
         """Bind everywhere ("" or "*"), to one L3, to one address, or to one host."""
-        self._port = self._rename(address, "bind", Bind)
-        self._bound = (address[0], self._port)
+        self._check_open()
+        self._sk.bind(address)
 
     def connect(self, address: Address | None) -> None:
         """Set the peer of send() and recv(); None dissolves it (AF_UNSPEC in C)."""
-        self._port = self._rename(address, "connect", Connect)
-        self._peer = address
-        self._known.pop(_NOWHERE, None)
-        self._failed.pop(_NOWHERE, None)
+        self._check_open()
+        self._sk.connect(address)
 
     def connect_ex(self, address: Address | None) -> int:
         """As connect(), but return the errno."""
@@ -187,55 +203,83 @@ class Socket:
 
     def getsockname(self) -> Address:
         """Where it is bound: ("*", port) for everywhere."""
-        value = self._ask(lambda seq: GetName(seq, self._number, False))
-        return self._names.spell(SockaddrMhost(*value))
+        return self._name(peer=False)
 
     def getpeername(self) -> Address:
         """The peer of connect(); ENOTCONN if there is none."""
-        value = self._ask(lambda seq: GetName(seq, self._number, True))
-        return self._names.spell(SockaddrMhost(*value))
+        return self._name(peer=True)
+
+    def _name(self, *, peer: bool) -> Address:
+        self._check_open()
+        value = self._sk.ask(lambda seq: GetName(seq, self._sk.number, peer))
+        return self._sk.names.spell(SockaddrMhost(*value))
 
     def shutdown(self, how: int) -> None:
         """Stop receiving (blocked calls return b""), sending (EPIPE), or both."""
+        self._check_open()
         if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise OSError(errno.EINVAL, f"shutdown: {how} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
-            self._arrived.shutdown()
-        self._shut_write |= how in (socket.SHUT_WR, socket.SHUT_RDWR)
-        self._ask(lambda seq: Shutdown(seq, self._number, how))
+            self._sk.arrived.shutdown()
+        self._sk.shut_write |= how in (socket.SHUT_WR, socket.SHUT_RDWR)
+        self._sk.ask(lambda seq: Shutdown(seq, self._sk.number, how))
 
     # --- options
 
-    def setsockopt(self, level: int, optname: int, value: int | Buffer) -> None:
-        """Set an option; its value is an int, or an int in four octets."""
-        number = value if isinstance(value, int) else int.from_bytes(value[:4], "little")
-        if (level, optname) == (SOL_MHOST, MHOST_RECVPKTINFO):
-            self._pktinfo = bool(number)
+    def setsockopt(
+        self, level: int, optname: int, value: int | Buffer | None, optlen: int | None = None
+    ) -> None:
+        """Set an option; its value is an int, or the octets of a structure."""
+        self._check_open()
+        key = (level, optname)
+        if value is None:
+            raise OSError(errno.EFAULT, f"setsockopt: no value, {optlen} octets")
+        if key in self._timeo_s:
+            self._timeo_s[key] = _seconds(value)
             return
-        self._ask(lambda seq: SetSockOpt(seq, self._number, level, optname, number))
-        self._options[level, optname] = number
-        if (level, optname) == (socket.SOL_SOCKET, socket.SO_RCVBUF):
-            self._rcvbuf = self.getsockopt(level, optname)
+        kept = value if isinstance(value, int) else bytes(value)
+        if isinstance(kept, int) and not -(2**31) <= kept < 2**31:
+            raise OverflowError("signed integer is out of range of a C int")
+        self._sk.set_option(level, optname, kept)
+        if key == (socket.SOL_SOCKET, socket.SO_RCVBUF):
+            self._sk.rcvbuf = self.getsockopt(level, optname)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
-        """Return an option: an int, or with buflen 4 its octets."""
-        if (level, optname) == (socket.SOL_SOCKET, socket.SO_ERROR):
-            value = self._arrived.pending_error()
-        elif (level, optname) == (SOL_MHOST, MHOST_RECVPKTINFO):
-            value = int(self._pktinfo)
+        """Return an option: an int, or with buflen at most so many octets."""
+        self._check_open()
+        if not 0 <= buflen <= 1024:
+            raise OSError(f"getsockopt: buflen {buflen} is not in 0..1024")
+        key = (level, optname)
+        value: int | bytes
+        if key == _SO_ERROR:
+            value = self._sk.arrived.pending_error()
+        elif key in self._timeo_s:
+            seconds = self._timeo_s[key]
+            value = _TIMEVAL.pack(int(seconds), round(seconds % 1 * 1e6))
         else:
-            value = int(self._ask(lambda seq: GetSockOpt(seq, self._number, level, optname)))
-        return value.to_bytes(buflen, "little") if buflen else value
+            number = self._sk.number
+            value = self._sk.ask(lambda seq: GetSockOpt(seq, number, level, optname))
+        octets = value if isinstance(value, bytes) else value.to_bytes(4, "little", signed=True)
+        return octets[:buflen] if buflen else int.from_bytes(octets[:4], "little", signed=True)
+
+    def ioctl(self, request: int, _arg: int = 0) -> int:
+        """FIONREAD: octets of the next datagram. SIOCOUTQ: those that wait to be sent."""
+        self._check_open()
+        if request == _FIONREAD:
+            return self._sk.arrived.next_size()
+        if request == _SIOCOUTQ:
+            return self._sk.unanswered
+        raise OSError(errno.ENOTTY, f"ioctl: 0x{request:x} is neither FIONREAD nor SIOCOUTQ")
 
     # --- sending
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """Send one datagram to the peer of connect()."""
-        return self._send(bytes(memoryview(data)), flags, None)
+        return self._send(bytes(memoryview(data)), flags)
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """As send(): a datagram goes whole or not at all."""
-        self._send(bytes(memoryview(data)), flags, None)
+        self._send(bytes(memoryview(data)), flags)
 
     def sendto(self, data: Buffer, *args: Any) -> int:
         """Send one datagram; the arguments are (data, address) or (data, flags, address)."""
@@ -251,89 +295,66 @@ class Socket:
         flags: int = 0,
         address: Address | None = None,
     ) -> int:
-        """Send one datagram gathered from several buffers."""
-        for level, kind, _data in ancdata:
-            raise OSError(errno.EINVAL, f"sendmsg: control message {level}/{kind} is not known")
-        payload = b"".join(map(memoryview, buffers))
-        if address is None:
-            return self._send(payload, flags, None)
-        return self._send_named(payload, flags, address, "sendmsg")
+        """Send one datagram gathered from several buffers, with control messages.
 
-    def _send_named(self, payload: bytes, flags: int, address: object, call: str) -> int:
-        while True:
-            instance = self._channel.instance
-            try:
-                sa = self._names.parse(address, call, self._patience_s())
-                return self._send(payload, flags, sa, instance)
-            except OtherSessionError:
-                continue  # the handle was of a daemon that is gone
-
-    def _send(
-        self, payload: bytes, flags: int, sa: SockaddrMhost | None, instance: str = ""
-    ) -> int:
-        self._check_flags(flags, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        self._check_open()
-        if self._shut_write:
-            raise BrokenPipeError(errno.EPIPE, "sendto: shut down for writing")
-        if len(payload) > UDP_PAYLOAD_MAX:
+        Those of IPv4 and IPv6: IP_TTL, IP_TOS, IP_PKTINFO, IPV6_HOPLIMIT, IPV6_TCLASS,
+        IPV6_PKTINFO; each counts if the datagram goes over its family.
+        """
+        views = [bytes(memoryview(each)) for each in buffers]
+        if len(views) > _BUFFERS_MAX:
+            text = f"sendmsg: {len(views)} buffers exceed {_BUFFERS_MAX}"
+            raise OSError(errno.EMSGSIZE, text)
+        control = pack_cmsgs((level, type_, bytes(data)) for level, type_, data in ancdata)
+        if len(control) > CONTROL_MAX:
             raise OSError(
-                errno.EMSGSIZE,
-                f"sendto: payload of {len(payload)} octets exceeds {UDP_PAYLOAD_MAX}; "
-                "send it in several datagrams",
+                errno.ENOBUFS,
+                f"sendmsg: control messages of {len(control)} octets exceed {CONTROL_MAX}",
             )
-        if sa is None:
-            self._raise_pending()
-        key = _NOWHERE if sa is None else _key(sa)
-        failed = self._failed.pop(key, None)
-        if failed is not None and self._timeout_s == 0:
-            raise OSError(*failed)  # others wait for this datagram's own answer
-        connected = RECORD_CONNECTED if sa is None else 0
-        deadline = self._deadline(flags)
+        if address is None:
+            return self._send(b"".join(views), flags, control)
+        return self._send_named(b"".join(views), flags, address, "sendmsg", control)
 
-        def first(cookie: int) -> bytes:
-            record = Record(key, payload, connected | RECORD_REPLY, 0, cookie)
-            return pack_data(self._number, pack_record(record))
+    def _send(self, payload: bytes, flags: int, control: bytes = b"") -> int:
+        self._check_open()
+        if flags:
+            check_send_flags(flags)
+        waits = self._timeout_s != 0 and not flags & socket.MSG_DONTWAIT
+        deadline = self._deadline(flags, _SNDTIMEO)
+        return self._sk.send(payload, None, deadline, waits, control)
 
-        if key in self._known:
-            later = lambda _cookie: pack_data(  # noqa: E731
-                self._number, pack_record(Record(key, payload, connected))
-            )
-            self._channel.post_record(later, deadline, instance)
-        elif deadline is None or self._timeout_s:
-            try:
-                self._answered(key, self._channel.exchange(first, deadline, instance))
-            except TimeoutError:
-                raise TimeoutError("timed out") from None
-            if key in self._failed:
-                raise OSError(*self._failed.pop(key))
-        else:
-            done = lambda reply: self._answered(key, reply)  # noqa: E731
-            self._channel.post_record(first, deadline, instance, done)
-        return len(payload)
-
-    def _answered(self, key: SockaddrMhost, reply: Reply) -> None:
-        """The first datagram to a destination went out, or did not."""
-        if reply.errno:
-            self._failed[key] = (reply.errno, reply.text)
-            return
-        self._port = self._port or int(reply.value)
-        if len(self._known) >= DESTINATIONS_MAX:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[key] = None
+    def _send_named(
+        self, payload: bytes, flags: int, address: object, call: str, control: bytes = b""
+    ) -> int:
+        self._check_open()
+        if flags:
+            check_send_flags(flags)
+        waits = self._timeout_s != 0 and not flags & socket.MSG_DONTWAIT
+        deadline = self._deadline(flags, _SNDTIMEO)
+        # A non-blocking call cannot do without a look-up either.
+        patience_s = REPLY_TIMEOUT_S if self._timeout_s is None else self._timeout_s or 1.0
+        patience_s = min(patience_s, REPLY_TIMEOUT_S)
+        send = self._sk.send_named
+        return send(payload, address, call, patience_s, deadline, waits, control)
 
     # --- receiving
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive one datagram; what does not fit bufsize is cut off."""
-        record = self._receive(flags, bufsize)
+        return self.recvmsg(bufsize, 0, flags)[0] if flags else self._payload(bufsize)
+
+    def _payload(self, bufsize: int) -> bytes:
+        record = self._receive(0, bufsize)
         return record.payload[:bufsize] if record else b""
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Address]:
         """Receive one datagram and where it came from; a known host by its name."""
+        if flags & socket.MSG_ERRQUEUE:
+            data, _ancdata, _flags, address = self.recvmsg(bufsize, 0, flags)
+            return data, address
         record = self._receive(flags, bufsize)
         if record is None:
             return b"", ("", 0)
-        return record.payload[:bufsize], self._names.spell(record.sa)
+        return record.payload[:bufsize], self._sk.names.spell(record.sa)
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
         """Receive one datagram into a buffer; return its octets there."""
@@ -346,13 +367,10 @@ class Socket:
         view = memoryview(buffer).cast("B")
         if not 0 <= nbytes <= len(view):
             raise ValueError(f"nbytes {nbytes} is not in 0..{len(view)}, what the buffer holds")
-        record = self._receive(flags)
-        if record is None:
-            return 0, ("", 0)
-        payload = record.payload[: nbytes or len(view)]
-        view[: len(payload)] = payload
-        whole = flags & socket.MSG_TRUNC
-        return len(record.payload if whole else payload), self._names.spell(record.sa)
+        payload, _ancdata, _flags, address = self._recvmsg(flags, 0)
+        kept = payload[: nbytes or len(view)]
+        view[: len(kept)] = kept
+        return len(payload if flags & socket.MSG_TRUNC else kept), address
 
     def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0
@@ -361,129 +379,90 @@ class Socket:
 
         Args:
             bufsize: octets of payload at most.
-            ancbufsize: octets for control messages; none come with 0.
-            flags: MSG_PEEK, MSG_DONTWAIT, MSG_TRUNC.
+            ancbufsize: octets for control messages, as socket.CMSG_SPACE() counts them.
+            flags: MSG_PEEK, MSG_DONTWAIT, MSG_TRUNC; with MSG_ERRQUEUE take the oldest
+                error instead, which is never waited for.
 
         Returns:
-            Payload, control messages, flags (MSG_TRUNC if it was cut), source. With
-            MHOST_RECVPKTINFO set there is one control message, MHOST_PKTINFO: the L3
-            handler and the locator that it came from, as "inet 10.0.0.1".
+            Payload, control messages, flags (MSG_TRUNC if the payload was cut, MSG_CTRUNC
+            if the control messages were, MSG_ERRQUEUE), source; of an error the datagram
+            that failed and its destination.
         """
+        if bufsize < 0 or ancbufsize < 0:
+            raise ValueError("negative buffersize in recv")
+        payload, messages, said, address = self._recvmsg(flags, bufsize)
+        ancdata, cut = fit(messages, ancbufsize)
+        if len(payload) > bufsize:
+            cut |= socket.MSG_TRUNC
+        return payload[:bufsize], ancdata, said | cut, address
+
+    def recvmsg_into(
+        self, buffers: Iterable[bytearray | memoryview], ancbufsize: int = 0, flags: int = 0
+    ) -> tuple[int, Ancillary, int, Address]:
+        """As recvmsg(), scattered over several buffers; return the octets in them."""
+        views = [memoryview(each).cast("B") for each in buffers]
+        room = sum(map(len, views))
+        payload, ancdata, said, address = self.recvmsg(room, ancbufsize, flags)
+        at = 0
+        for view in views:
+            part = payload[at : at + len(view)]
+            view[: len(part)] = part
+            at += len(part)
+        return len(payload), ancdata, said, address
+
+    def _recvmsg(self, flags: int, bufsize: int) -> tuple[bytes, Ancillary, int, Address]:
+        """The whole of one datagram, or of one error."""
+        if flags & socket.MSG_ERRQUEUE:
+            self._check_open()
+            event = self._sk.arrived.take_error(peek=bool(flags & socket.MSG_PEEK))
+            if event is None or event.queued is None:
+                raise no_error()
+            address = self._sk.names.spell(event.sa)
+            quoted = bytes(event.queued[-1])
+            return quoted, [error_message(event)], socket.MSG_ERRQUEUE, address
         record = self._receive(flags, bufsize)
         if record is None:
             return b"", [], 0, ("", 0)
-        ancdata: Ancillary = []
-        if self._pktinfo and ancbufsize:
-            l3 = self._channel.l3_name(record.cookie)
-            text = f"{l3} {self._names.text(record.sa._replace(id_no=0))}".encode()
-            ancdata.append((SOL_MHOST, MHOST_PKTINFO, text))
-        cut = socket.MSG_TRUNC if len(record.payload) > bufsize else 0
-        return record.payload[:bufsize], ancdata, cut, self._names.spell(record.sa)
+        messages = [(each.level, each.type, each.data) for each in unpack_cmsgs(record.control)]
+        return record.payload, messages, 0, self._sk.names.spell(record.sa)
 
     def _receive(self, flags: int, bufsize: int = 0) -> Record | None:
         """Take the oldest datagram, waiting as the mode says; None after shutdown."""
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        self._check_flags(flags, _FLAGS)
-        deadline = self._deadline(flags)
+        sk = self._sk
+        deadline = self._deadline(flags, _RCVTIMEO)
         while True:
             self._check_open()
-            record = self._arrived.take(peek=bool(flags & socket.MSG_PEEK))
+            record = sk.take(peek=bool(flags & socket.MSG_PEEK))
             if record is not None:
-                octets = self._arrived.credit(self._rcvbuf)
-                if octets and not self._channel.notify(Consumed(self._number, octets)):
-                    self._arrived.uncredited(octets)
                 return record
-            if self._arrived.shut:
+            if sk.arrived.shut:
                 return None
-            if not self._arrived.wait(deadline):
+            if not sk.arrived.wait(deadline):
                 if self._timeout_s and not flags & socket.MSG_DONTWAIT:
                     raise TimeoutError("timed out")
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    # --- called by the channel
-
-    def deliver(self, records: list[Record]) -> None:
-        """Datagrams have come."""
-        self._arrived.deliver(records)
-
-    def fail(self, event: SockError) -> None:
-        """A datagram that was sent earlier has failed."""
-        key = _key(event.sa)
-        if self._peer is not None and not (event.local and key in self._known):
-            self._known.pop(_NOWHERE, None)
-            self._arrived.fail(event.errno)
-            return
-        self._known.pop(key, None)
-        if event.local:
-            self._failed[key] = (event.errno, event.text)
-
-    def restore(self) -> None:
-        """The daemon is another one: create, set, bind and connect again."""
-        self._known.clear()
-        self._arrived.forget_handles()
-        try:
-            self._number = int(self._channel.request(self._create))
-            self._channel.join(self._number, self)
-            for (level, option), value in self._options.items():
-                self._ask(lambda seq: SetSockOpt(seq, self._number, level, option, value))  # noqa: B023
-            if self._port:
-                self._name((self._bound[0] if self._bound else "*", self._port), "bind", Bind)
-            if self._peer:
-                self._name(self._peer, "connect", Connect)
-        except OtherSessionError:
-            raise
-        except OSError as err:
-            self._arrived.fail(err.errno or errno.EIO)
-
-    # --- small things
-
-    def _ask(self, build: Callable[[int], AnsweredRequest]) -> Any:
-        self._check_open()
-        return self._channel.request(build)
-
-    def _rename(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
-        """As _name(), in whatever session there is."""
-        self._check_open()
-        while True:
-            try:
-                return self._name(address, call, kind)
-            except OtherSessionError:
-                continue
-
-    def _name(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
-        """Bind or connect; return the local port."""
-        instance = self._channel.instance
-        sa = None if address is None else self._names.parse(address, call)
-
-        def build(seq: int) -> Bind | Connect:
-            return kind(seq, self._number, sa)  # type: ignore[arg-type]
-
-        return int(self._channel.request(build, instance=instance))
-
-    def _patience_s(self) -> float:
-        """How long a look-up may take: a non-blocking call cannot do without it either."""
-        return min(REPLY_TIMEOUT_S, 1.0 if self._timeout_s == 0 else self._timeout_s or 1e9)
-
-    def _raise_pending(self) -> None:
-        err = self._arrived.pending_error()
-        if err:
-            raise OSError(err, os.strerror(err))
-
     def _check_open(self) -> None:
         if self._closed:
             raise OSError(errno.EBADF, "the socket is closed")
-        if self._channel.inherited:
+        if self._sk.channel.inherited:
             raise OSError(
                 errno.EBADF, "the socket was opened before fork(); open it in the child"
             )
 
-    @staticmethod
-    def _check_flags(flags: int, known: int) -> None:
-        if flags & ~known:
-            raise OSError(errno.EOPNOTSUPP, f"flags 0x{flags & ~known:x} are not supported")
 
-
-def _key(sa: SockaddrMhost) -> SockaddrMhost:
-    """A destination as records have it, its address padded to 16 octets."""
-    return sa._replace(address=sa.address.ljust(ADDRESS_MAX, b"\0"))
+def _seconds(value: int | Buffer) -> float:
+    """Read a struct timeval of SO_RCVTIMEO or SO_SNDTIMEO; 0 is for ever."""
+    octets = b"" if isinstance(value, int) else bytes(value)
+    if len(octets) < _TIMEVAL.size:
+        raise OSError(
+            errno.EINVAL, f"setsockopt: struct timeval has {_TIMEVAL.size} octets, two of time"
+        )
+    seconds, microseconds = _TIMEVAL.unpack_from(octets)
+    if not 0 <= microseconds < 10**6:
+        raise OSError(errno.EDOM, f"setsockopt: {microseconds} µs is not in 0..999999")
+    if seconds < 0:
+        return 1e-9  # as Linux: it does not wait
+    return float(seconds + microseconds / 1e6)

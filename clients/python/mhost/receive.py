@@ -8,13 +8,14 @@ import threading
 import time
 from collections import deque
 
-from mhostd.uapi import Record, record_size
+from mhostd.uapi import Record, SockError, record_size
 
 CREDIT_SHARE = 4  # credit goes back a quarter of the receive buffer at a time
+ERRORS_MAX = 256  # in the error queue; as in Linux what comes when it is full is lost
 
 
 class ReceiveQueue:
-    """Records, the pending error, and an eventfd that is readable while there is either.
+    """Records, errors, and an eventfd that is readable while there is either.
 
     The pump of the channel fills it and any thread may take from it.
     """
@@ -22,7 +23,9 @@ class ReceiveQueue:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: deque[Record] = deque()
+        self._errors: deque[SockError] = deque()
         self._consumed = 0
+        self._waiting = 0
         self._error = 0
         self._shut = False
         self._ready = False
@@ -37,6 +40,11 @@ class ReceiveQueue:
     def shut(self) -> bool:
         """Nothing is waited for any more."""
         return self._shut
+
+    @property
+    def has_error(self) -> bool:
+        """There is a pending error."""
+        return self._error != 0
 
     def take(self, *, peek: bool = False) -> Record | None:
         """Take the oldest record, or look at it; None if there is none.
@@ -54,10 +62,28 @@ class ReceiveQueue:
             if peek:
                 return self._records[0]
             record = self._records.popleft()
-            self._consumed += record_size(len(record.payload))
+            self._consumed += record_size(len(record.payload), len(record.control))
             if not self._records:
                 self._settle()
             return record
+
+    def take_error(self, *, peek: bool = False) -> SockError | None:
+        """Take the oldest of the error queue; the pending error is the next one's then."""
+        with self._lock:
+            if not self._errors:
+                return None
+            if peek:
+                return self._errors[0]
+            event = self._errors.popleft()
+            if not event.local:  # as sock_dequeue_err_skb of Linux
+                self._error = next((e.errno for e in self._errors if not e.local), 0)
+            self._settle()
+            return event
+
+    def next_size(self) -> int:
+        """Octets of payload of the oldest datagram, 0 if there is none (FIONREAD)."""
+        with self._lock:
+            return len(self._records[0].payload) if self._records else 0
 
     def wait(self, deadline: float | None) -> bool:
         """Wait until there is something; False if there is nothing by the deadline.
@@ -68,9 +94,19 @@ class ReceiveQueue:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return False
-        poll = select.poll()
-        poll.register(self._eventfd, select.POLLIN)
-        poll.poll(None if left is None else left * 1000)
+        with self._lock:
+            if self._closed:
+                return True
+            self._waiting += 1
+        try:
+            poll = select.poll()
+            poll.register(self._eventfd, select.POLLIN)
+            poll.poll(None if left is None else left * 1000)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if self._closed and not self._waiting:
+                    os.close(self._eventfd)
         return True
 
     def pending_error(self) -> int:
@@ -107,6 +143,15 @@ class ReceiveQueue:
             self._error = err
             self._settle()
 
+    def queue_error(self, event: SockError) -> None:
+        """Put an error on the error queue; one that came back is the pending error too."""
+        with self._lock:
+            if len(self._errors) < ERRORS_MAX:
+                self._errors.append(event)
+            if not event.local:
+                self._error = event.errno
+            self._settle()
+
     def shutdown(self) -> None:
         """Wake whoever waits; what is queued can still be taken."""
         with self._lock:
@@ -122,15 +167,18 @@ class ReceiveQueue:
             self._consumed = 0
 
     def close(self) -> None:
-        """Close the eventfd and forget what is queued."""
+        """Forget what is queued, wake whoever waits; the last of them closes the eventfd."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                os.close(self._eventfd)
                 self._records.clear()
+                if self._waiting:
+                    os.eventfd_write(self._eventfd, 1)
+                else:
+                    os.close(self._eventfd)
 
     def _settle(self) -> None:
-        ready = bool(self._records) or bool(self._error) or self._shut
+        ready = bool(self._records or self._errors or self._error) or self._shut
         if ready != self._ready and not self._closed:
             self._ready = ready
             if ready:

@@ -105,6 +105,7 @@ def test_handlers_are_shown_with_number_address_and_room(show):
         "name": "testproto",
         "family": 1,
         "addresses": ["1"],
+        "host_addresses": [],
         "device": "eth0",
         "up": True,
         "mtu": 1492,

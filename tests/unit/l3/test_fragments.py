@@ -188,15 +188,34 @@ def test_a_protocol_that_nobody_speaks_is_told_of(node, scapy):
     assert (problem.code, problem.ptr) == (1, 6)
 
 
-def test_errors_are_limited_and_come_again(node, scapy):
-    came = bytes(scapy.IP(src=PEER4, dst=US4) / scapy.UDP(dport=9))
-    for _ in range(200):
+@pytest.mark.parametrize(("version", "interval_s"), [(4, 1.0), (6, 1 / 16)])
+def test_one_host_is_told_six_times_and_then_once_an_interval(node, scapy, version, interval_s):
+    """As Linux icmp_ratelimit has it; XRLIM_BURST_FACTOR is 6."""
+    header = scapy.IP(src=PEER4, dst=US4) if version == 4 else scapy.IPv6(src=PEER6, dst=US6)
+    came = bytes(header / scapy.UDP(dport=9))
+    for _ in range(20):
         node.receive(came)
+    assert len(node.sent()) == 6
+    assert counters(node, "inet" if version == 4 else "inet6")["icmp_ratelimited"] == 14
+    node.now += interval_s * 1.01
+    for _ in range(2):
+        node.receive(came)
+    assert len(node.sent()) == 1
+
+
+def test_all_hosts_together_are_told_fifty_times_and_then_a_thousand_a_second(node, scapy):
+    def ask(host):
+        peer = f"10.77.{host // 250}.{host % 250 + 2}"
+        node.receive(bytes(scapy.IP(src=peer, dst=US4) / scapy.UDP(dport=9)))
+
+    for host in range(200):
+        ask(host)
     assert len(node.sent()) == 50
     assert counters(node, "inet")["icmp_ratelimited"] == 150
-    node.now += 0.01
-    node.receive(came)
-    assert len(node.sent()) == 1
+    node.now += 1 / 64
+    for host in range(200, 250):
+        ask(host)
+    assert len(node.sent()) == 1000 // 64
 
 
 def test_an_error_is_never_answered_with_one(node, scapy):

@@ -80,7 +80,8 @@ def print_drops(drops: dict[str, int]) -> None:
 def print_l3(handlers: list[Row]) -> None:
     """Print one line for each registered L3 handler."""
     columns = ["number", "name", "family", "addresses", "device", "up", "mtu", "own_udp"]
-    print_rows(handlers, [(key.upper(), key) for key in columns])
+    rows = [{**row, "addresses": row["addresses"] or row["host_addresses"]} for row in handlers]
+    print_rows(rows, [(key.upper(), key) for key in columns])
 
 
 def print_routes(routes: list[Row]) -> None:

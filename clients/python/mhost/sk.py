@@ -1,0 +1,325 @@
+"""One socket of the daemon, as this process has it: what dup() shares.
+
+It sends, takes what the channel brings, and makes itself anew in another session.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mhost.channel import Channel, OtherSessionError
+from mhost.daemon import channel
+from mhost.names import Address, names_of
+from mhost.receive import ReceiveQueue
+from mhostd.uapi import (
+    ADDRESS_MAX,
+    RECORD_CONNECTED,
+    RECORD_REPLY,
+    UDP_PAYLOAD_MAX,
+    AnsweredRequest,
+    Bind,
+    Connect,
+    Consumed,
+    Record,
+    Reply,
+    SetSockOpt,
+    SockaddrMhost,
+    SockError,
+    Socket,
+    pack_data,
+    pack_record,
+)
+
+DESTINATIONS_MAX = 1024  # that one socket remembers as good
+RCVBUF_DEFAULT = 212_992  # octets, the daemon's default
+NOWHERE = SockaddrMhost(0)
+
+# Memberships add up; what leaves one takes back what joined it (linux/in.h, linux/in6.h).
+_JOINS = {(0, 35), (0, 39), (41, 20)}
+_LEAVES = {(0, 36): (0, 35), (0, 40): (0, 39), (41, 21): (41, 20)}
+
+
+class Sk:
+    """The socket behind one or more mhost.Socket objects.
+
+    Attributes:
+        arrived: what has come for it.
+        rcvbuf: octets, as the daemon has it.
+        port: local port, 0 while unbound.
+        peer: what connect() was given.
+    """
+
+    def __init__(self, family: int, type_: int, proto: int) -> None:
+        """Open it; OSError as mhost.Socket."""
+        self.channel: Channel = channel()
+        self.names = names_of(self.channel)
+        self.arrived = ReceiveQueue()
+        self.rcvbuf = RCVBUF_DEFAULT
+        self.port = 0
+        self.peer: Address | None = None
+        self._refs = 1
+        self._refs_lock = threading.RLock()  # a finaliser may take it within
+        self.shut_write = False
+        self.unanswered = 0  # octets of payload
+        self._create = lambda seq: Socket(seq, family, type_, proto)
+        self._known: dict[SockaddrMhost, None] = {}
+        self._failed: dict[SockaddrMhost, tuple[int, str]] = {}
+        self._options: list[tuple[int, int, int | bytes]] = []
+        self._bound: Address | None = None
+        try:
+            self.number = int(self.channel.request(self._create))
+        except BaseException:
+            self.arrived.close()
+            raise
+        self.channel.join(self.number, self)
+
+    def hold(self) -> None:
+        """One more Socket object has it."""
+        with self._refs_lock:
+            self._refs += 1
+
+    def let_go(self) -> bool:
+        """One Socket object is closed; whether it was the last."""
+        with self._refs_lock:
+            self._refs -= 1
+            return self._refs == 0
+
+    def close(self) -> None:
+        """Close it; its port is free when this returns."""
+        if not self.channel.inherited:  # a child's copy of the locks may be held
+            self.channel.leave(self.number, self)
+            self.arrived.close()
+            self.channel.close_socket(self.number)
+
+    def abandon(self) -> None:
+        """Close it soon; takes no lock of the channel, so a finaliser may call it."""
+        self.arrived.close()
+        self.channel.abandon(self.number)
+
+    def ask(self, build: Callable[[int], AnsweredRequest]) -> Any:
+        """Ask the daemon something and wait for the answer."""
+        return self.channel.request(build)
+
+    def set_option(self, level: int, option: int, value: int | bytes) -> None:
+        """setsockopt(2) in the daemon, and again in each new session."""
+        self.ask(lambda seq: SetSockOpt(seq, self.number, level, option, value))
+        key = (level, option)
+        if key in _LEAVES:
+            join = (*_LEAVES[key], value)
+            if join in self._options:
+                self._options.remove(join)
+            return
+        if key not in _JOINS:
+            self._options = [each for each in self._options if each[:2] != key]
+        self._options.append((level, option, value))
+
+    # --- names
+
+    def bind(self, address: Address) -> None:
+        """Bind, here and in each new session."""
+        self.port = self._rename(address, "bind", Bind)
+        self._bound = (address[0], self.port)
+
+    def connect(self, address: Address | None) -> None:
+        """Set the peer; None dissolves the association."""
+        self.port = self._rename(address, "connect", Connect)
+        self.peer = address
+        self._known.pop(NOWHERE, None)
+        self._failed.pop(NOWHERE, None)
+
+    def _rename(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
+        """As _name(), in whatever session there is."""
+        while True:
+            try:
+                return self._name(address, call, kind)
+            except OtherSessionError:
+                continue
+
+    def _name(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
+        """Bind or connect; return the local port."""
+        instance = self.channel.instance
+        sa = None if address is None else self.names.parse(address, call)
+
+        def build(seq: int) -> Bind | Connect:
+            return kind(seq, self.number, sa)  # type: ignore[arg-type]
+
+        return int(self.channel.request(build, instance=instance))
+
+    # --- sending
+
+    def send_named(
+        self,
+        payload: bytes,
+        address: object,
+        call: str,
+        patience_s: float,
+        deadline: float | None,
+        waits: bool,
+        control: bytes = b"",
+    ) -> int:
+        """As send(), to an address that a look-up of at most `patience_s` makes."""
+        while True:
+            instance = self.channel.instance
+            try:
+                sa = self.names.parse(address, call, patience_s)
+                return self.send(payload, sa, deadline, waits, control, instance)
+            except OtherSessionError:
+                continue  # the handle was of a daemon that is gone
+
+    def send(
+        self,
+        payload: bytes,
+        sa: SockaddrMhost | None,
+        deadline: float | None,
+        waits: bool,
+        control: bytes = b"",
+        instance: str = "",
+    ) -> int:
+        """Send one datagram.
+
+        Args:
+            payload: octets.
+            sa: destination, None for the peer of connect().
+            deadline: of time.monotonic(), until when to wait for room; None for ever.
+            waits: the first send to a destination waits for the daemon's answer, and so
+                does one with control messages.
+            control: control messages, packed (mhostd.cmsg).
+            instance: the session in which `sa` has a meaning.
+        """
+        if self.shut_write:
+            raise BrokenPipeError(errno.EPIPE, "sendto: shut down for writing")
+        if len(payload) > UDP_PAYLOAD_MAX:
+            raise OSError(
+                errno.EMSGSIZE,
+                f"sendto: payload of {len(payload)} octets exceeds {UDP_PAYLOAD_MAX}; "
+                "send it in several datagrams",
+            )
+        err = self.arrived.pending_error() if self.arrived.has_error else 0
+        if err:
+            raise OSError(err, os.strerror(err))
+        key = NOWHERE if sa is None else key_of(sa)
+        failed = self._failed.pop(key, None)
+        if failed is not None and not waits:
+            raise OSError(*failed)  # others wait for this datagram's own answer
+        connected = RECORD_CONNECTED if sa is None else 0
+
+        def first(cookie: int) -> bytes:
+            flags = connected | RECORD_REPLY
+            record = Record(key, payload, flags, 0, cookie, control)
+            return pack_data(self.number, pack_record(record))
+
+        if key in self._known and not control:
+            later = lambda _cookie: pack_data(  # noqa: E731
+                self.number, pack_record(Record(key, payload, connected))
+            )
+            self.channel.post_record(later, deadline, instance)
+        elif waits:
+            try:
+                self._answered(key, self.channel.exchange(first, deadline, instance))
+            except TimeoutError:
+                raise TimeoutError("timed out") from None
+            if key in self._failed:
+                raise OSError(*self._failed.pop(key))
+        else:
+            self.unanswered += len(payload)
+
+            def done(reply: Reply) -> None:
+                self.unanswered -= len(payload)
+                self._answered(key, reply)
+
+            self.channel.post_record(first, deadline, instance, done)
+        return len(payload)
+
+    def _answered(self, key: SockaddrMhost, reply: Reply) -> None:
+        """The first datagram to a destination went out, or did not."""
+        if reply.errno:
+            self._failed[key] = (reply.errno, reply.text)
+            return
+        self.port = self.port or int(reply.value)
+        if len(self._known) >= DESTINATIONS_MAX:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[key] = None
+
+    # --- receiving
+
+    def take(self, *, peek: bool = False) -> Record | None:
+        """Take the oldest datagram and give credit for it; OSError is the pending error."""
+        record = self.arrived.take(peek=peek)
+        if record is not None:
+            octets = self.arrived.credit(self.rcvbuf)
+            if octets and not self.channel.notify(Consumed(self.number, octets)):
+                self.arrived.uncredited(octets)
+        return record
+
+    # --- called by the channel
+
+    def deliver(self, records: list[Record]) -> None:
+        """Datagrams have come."""
+        self.arrived.deliver(records)
+
+    def fail(self, event: SockError) -> None:
+        """A datagram that was sent earlier has failed."""
+        key = key_of(event.sa)
+        if event.queued is not None:
+            self.arrived.queue_error(event)
+        elif self.peer is not None and not (event.local and key in self._known):
+            self._known.pop(NOWHERE, None)
+            if event.fatal:
+                self.arrived.fail(event.errno)
+            return
+        self._known.pop(key, None)
+        if event.local and event.queued is None:
+            self._failed[key] = (event.errno, event.text)
+
+    def restore(self) -> None:
+        """The daemon is another one: create, set, bind and connect again."""
+        self._known.clear()
+        self.arrived.forget_handles()
+        try:
+            self.number = int(self.channel.request(self._create))
+            self.channel.join(self.number, self)
+            for level, option, value in self._options:
+                self.ask(lambda seq: SetSockOpt(seq, self.number, level, option, value))  # noqa: B023
+            if self.port:
+                self._name((self._bound[0] if self._bound else "*", self.port), "bind", Bind)
+            if self.peer:
+                self._name(self.peer, "connect", Connect)
+        except OtherSessionError:
+            raise
+        except OSError as err:
+            self.arrived.fail(err.errno or errno.EIO)
+
+
+def key_of(sa: SockaddrMhost) -> SockaddrMhost:
+    """A destination as records have it, its address padded to 16 octets."""
+    return sa._replace(address=sa.address.ljust(ADDRESS_MAX, b"\0"))
+
+
+_detached: dict[int, Sk] = {}
+
+
+def detach(fd: int, sk: Sk) -> None:
+    """Keep a socket that no Socket object has any more."""
+    _detached[fd] = sk
+
+
+def attach(fd: int) -> Sk:
+    """Return the socket that detach() left under a descriptor; EBADF if there is none."""
+    try:
+        return _detached.pop(fd)
+    except KeyError:
+        raise OSError(
+            errno.EBADF, f"descriptor {fd} is none that mhost.Socket.detach() returned"
+        ) from None
+
+
+def check_send_flags(flags: int) -> None:
+    """Of the flags of send(2) those that would change what is sent are refused."""
+    refused = flags & (socket.MSG_OOB | socket.MSG_MORE | socket.MSG_DONTROUTE)
+    if refused:
+        raise OSError(errno.EOPNOTSUPP, f"flags 0x{refused:x} are not supported")

@@ -1,0 +1,65 @@
+"""The host's interfaces that have no link, and which destinations lie behind one.
+
+A cable that is pulled takes no route away (unless the sysctl ignore_routes_with_linkdown
+is set), and what is sent there is lost without an error. Translation wants one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+WAYS_MAX = 4_096  # destinations remembered, the oldest is forgotten first
+
+RouteOif = Callable[[int, bytes, bytes], int]
+"""route_oif(family, to, source): index of the interface, 0 if there is no route."""
+
+
+class Link(NamedTuple):
+    """An interface: its index, its name, whether it has a link, whether it is gone."""
+
+    ifindex: int
+    name: str
+    up: bool
+    gone: bool = False
+
+
+class Links:
+    """Interfaces without a link; routes are asked for while there is one."""
+
+    def __init__(self, route_oif: RouteOif = lambda _family, _to, _source: 0) -> None:
+        self._route_oif = route_oif
+        self._down: dict[int, str] = {}
+        self._ways: dict[tuple[int, bytes, bytes], int] = {}
+
+    def link_changed(self, link: Link) -> None:
+        """Note how an interface is now."""
+        if link.up or link.gone:
+            self._down.pop(link.ifindex, None)
+        else:
+            self._down[link.ifindex] = link.name
+
+    def routes_changed(self) -> None:
+        """Ask for routes again."""
+        self._ways.clear()
+
+    def down_on_way(self, family: int, to: bytes, scope_id: int, source: bytes) -> str:
+        """Return the name of the interface to an address if it has no link, else "".
+
+        Args:
+            family: AF_INET or AF_INET6.
+            to: where to; a multicast address goes where its socket says.
+            scope_id: interface index of a link-local address, or 0.
+            source: where from; empty if the kernel chooses.
+        """
+        if not self._down or to[0] == 0xFF or (len(to) == 4 and to[0] >> 4 == 0xE):
+            return ""
+        if scope_id:
+            return self._down.get(scope_id, "")
+        key = (family, to, source)
+        oif = self._ways.get(key)
+        if oif is None:
+            if len(self._ways) >= WAYS_MAX:
+                del self._ways[next(iter(self._ways))]
+            oif = self._ways[key] = self._route_oif(*key)
+        return self._down.get(oif, "")
