@@ -4,6 +4,8 @@ import select
 import socket
 from functools import partial
 
+import mhost
+
 BOTH = (4, 6)
 SOCKET = socket.SOL_SOCKET
 IP = socket.IPPROTO_IP
@@ -38,7 +40,7 @@ for name, args in {
     "dgram": (socket.SOCK_DGRAM, 0),
     "udp": (socket.SOCK_DGRAM, 17),
     "tcp": (socket.SOCK_DGRAM, 6),
-    "icmp-of-256": (socket.SOCK_DGRAM, 256),
+    "protocol-256": (socket.SOCK_DGRAM, 256),
     "negative-protocol": (socket.SOCK_DGRAM, -2),
     "type-0": (0, 0),
     "type-11": (11, 0),
@@ -49,10 +51,7 @@ for name, args in {
     "cloexec": (socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0),
     "unknown-type-flag": (socket.SOCK_DGRAM | 0x10, 0),
 }.items():
-    row(
-        f"socket-{name}",
-        partial(opened, args=args),
-    )
+    row(f"socket-{name}", partial(opened, args=args))
 row("socket-stream", lambda s, e: e.outcome(lambda: e.socket(socket.SOCK_STREAM) and 1),
     differs="AF_MHOST has datagrams only: ESOCKTNOSUPPORT")  # fmt: skip
 row("socket-raw", lambda s, e: e.outcome(lambda: e.socket(socket.SOCK_RAW) and 1),
@@ -395,12 +394,13 @@ def dup_close_frees_at_the_last(s, e):
 
 
 @each()
-def detach(s, e):
+def detach_and_take_up(s, e):
     descriptor = s.fileno()
-    got = s.detach() == descriptor
-    if not e.ours:
-        socket.close(descriptor)
-    return got, s.fileno(), e.outcome(s.getsockname), e.outcome(s.detach)
+    other = e.peer(s)
+    same = s.detach() == descriptor
+    again = mhost.Socket(fileno=descriptor) if e.ours else socket.socket(fileno=descriptor)
+    e.opened.append(again)
+    return same, s.fileno(), e.outcome(s.getsockname), again.send(b"x"), other.recv(9)
 
 
 @each()
