@@ -105,7 +105,8 @@ for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         s.setsockopt(SOCKET, o, -1), s.getsockopt(SOCKET, o) > 212_992))  # fmt: skip
 row("get-SO_DOMAIN", lambda s, e: s.getsockopt(SOCKET, 39), differs="AF_MHOST")
 row("set-SO_DOMAIN", lambda s, e: e.outcome(s.setsockopt, SOCKET, 39, 1))
-row("ipv6-option-of-ipv4", lambda s, e: e.outcome(s.setsockopt, IPV6, socket.IPV6_UNICAST_HOPS, 9),
+row("ipv6-option-of-ipv4", lambda s, e: e.outcome(
+    s.setsockopt, IPV6, socket.IPV6_UNICAST_HOPS, 9),
     differs="an AF_MHOST socket has both families")  # fmt: skip
 
 
