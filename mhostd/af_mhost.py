@@ -36,6 +36,7 @@ from mhostd.uapi import (
     SockaddrMhost,
 )
 
+_SOCK_MAX, _IPPROTO_MAX = 11, 256  # linux/net.h, linux/in.h
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 
 SOCKETS_PER_CLIENT_MAX = 16_384
@@ -104,6 +105,12 @@ class AfMhost:
                 errno.EAFNOSUPPORT,
                 f"socket: family {family} is not AF_MHOST ({AF_MHOST})",
             )
+        if not (0 < type_ < _SOCK_MAX and 0 <= proto < _IPPROTO_MAX):
+            raise MhostError(
+                errno.EINVAL,
+                f"socket: type {type_} is not in 1..{_SOCK_MAX - 1}, or protocol {proto} not "
+                f"in 0..{_IPPROTO_MAX - 1}",
+            )
         if type_ != SOCK_DGRAM:
             raise MhostError(
                 errno.ESOCKTNOSUPPORT,
@@ -168,7 +175,7 @@ class AfMhost:
 
     def _autobind(self, sk: Sock) -> None:
         """The wildcard and an ephemeral port, as the first send or connect does."""
-        places = self._places(sk, ANYWHERE)
+        places = self._places(sk, (sk.bound or ANYWHERE)._replace(port=0))
         self._prot.get_port(sk, places, 0)
         sk.places = tuple(places)
 
@@ -250,12 +257,14 @@ class AfMhost:
         """
         if sa is None:
             sk.peer = None
-            if sk.sport and sk.bound is None:
+            if sk.sport and (sk.bound is None or not sk.bound.port):
                 self._prot.put_port(sk)
                 sk.places = ()
         else:
             sa = self._full(sa)
-            self._table.mhost_translate_sa(sa, now, self._usable(sk))
+            proto, locator = self._table.mhost_translate_sa(sa, now, self._usable(sk))
+            if proto.udp is not None and sa.family != AF_MHOST:
+                proto.udp.connect(sk, locator)
             if not sk.sport:
                 self._autobind(sk)
             sk.peer = sa

@@ -191,6 +191,19 @@ class HostUdp:
             for s in probe:
                 s.close()
 
+    def connect(self, sk: Sock, sa: SockaddrMhost) -> None:
+        """See whether the kernel would connect to a locator; ours stay unconnected.
+
+        Raises:
+            MhostError: what connect(2) says: ENETUNREACH, EACCES for a broadcast.
+        """
+        to = _sockaddr(sa)
+        try:
+            with self._open(sk, sa.family) as s:
+                s.connect(to)
+        except OSError as err:
+            raise _error("connect", f"{to[0]} port {to[1]}", err) from None
+
     @staticmethod
     def path_mtu(sa: SockaddrMhost) -> int:
         """Octets of L3 packet that reach a locator, as the kernel knows it.

@@ -49,7 +49,8 @@ class Option(NamedTuple):
         high: greatest value; with `low` 0 and `high` 1 any int is taken for its truth.
         unset: a value that means the default again, if any.
         strict: a flag that is 0 or 1 and nothing else.
-        octet: one octet is enough, and none is 0.
+        octet: one octet is enough.
+        empty: no octets at all are 0.
         kernel: the host kernel's sockets have it as well.
         read_only: it cannot be set.
     """
@@ -60,13 +61,14 @@ class Option(NamedTuple):
     unset: int | None = None
     strict: bool = False
     octet: bool = False
+    empty: bool = False
     kernel: bool = True
     read_only: bool = False
 
 
 _FLAG = Option()
 _OURS = Option(kernel=False)
-_OCTET = Option(high=255, octet=True)
+_OCTET = Option(high=255, octet=True, empty=True)
 
 OPTIONS: dict[Key, Option] = {
     (SOL_SOCKET, SO_REUSEADDR): _FLAG,
@@ -80,19 +82,23 @@ OPTIONS: dict[Key, Option] = {
     (SOL_SOCKET, SO_SNDLOWAT): Option(1, read_only=True),
     (SOL_SOCKET, SO_ACCEPTCONN): Option(0, read_only=True),
     (IPPROTO_IP, IP_TOS): _OCTET,
-    (IPPROTO_IP, IP_TTL): Option(DEFAULT_TTL, 1, 255, unset=-1, octet=True),
-    (IPPROTO_IP, IP_PKTINFO): _FLAG._replace(octet=True),
-    (IPPROTO_IP, IP_MTU_DISCOVER): Option(PMTUDISC_WANT, 0, PMTUDISC_OMIT, octet=True),
-    (IPPROTO_IP, IP_RECVERR): _OURS._replace(octet=True),  # the kernel's always have it
-    (IPPROTO_IP, IP_RECVTTL): _FLAG._replace(octet=True),
-    (IPPROTO_IP, IP_RECVTOS): _FLAG._replace(octet=True),
+    (IPPROTO_IP, IP_TTL): Option(DEFAULT_TTL, 1, 255, unset=-1, octet=True, empty=True),
+    (IPPROTO_IP, IP_PKTINFO): _FLAG._replace(octet=True, empty=True),
+    (IPPROTO_IP, IP_MTU_DISCOVER): Option(
+        PMTUDISC_WANT, 0, PMTUDISC_OMIT, octet=True, empty=True
+    ),
+    (IPPROTO_IP, IP_RECVERR): _OURS._replace(
+        octet=True, empty=True
+    ),  # the kernel's always have it
+    (IPPROTO_IP, IP_RECVTTL): _FLAG._replace(octet=True, empty=True),
+    (IPPROTO_IP, IP_RECVTOS): _FLAG._replace(octet=True, empty=True),
     (IPPROTO_IP, IP_MULTICAST_TTL): Option(1, 0, 255, unset=-1, octet=True),
     (IPPROTO_IP, IP_MULTICAST_LOOP): Option(1, octet=True),
     (IPPROTO_IP, IP_MULTICAST_ALL): Option(1, strict=True, octet=True),
     (IPPROTO_IPV6, IPV6_UNICAST_HOPS): Option(DEFAULT_TTL, 0, 255, unset=-1),
     (IPPROTO_IPV6, IPV6_MULTICAST_HOPS): Option(1, 0, 255, unset=-1),
     (IPPROTO_IPV6, IPV6_MULTICAST_LOOP): Option(1, strict=True),
-    (IPPROTO_IPV6, IPV6_MULTICAST_IF): Option(0, 0, 2**31 - 1),
+    (IPPROTO_IPV6, IPV6_MULTICAST_IF): Option(0, -(2**31), 2**31 - 1),
     (IPPROTO_IPV6, IPV6_MULTICAST_ALL): Option(1),
     (IPPROTO_IPV6, IPV6_MTU_DISCOVER): Option(PMTUDISC_WANT, 0, PMTUDISC_OMIT),
     (IPPROTO_IPV6, IPV6_RECVERR): _OURS,
@@ -135,7 +141,11 @@ def option_value(level: int, option: int, value: int | bytes) -> int:
     """
     row = OPTIONS[level, option]
     if isinstance(value, bytes):
+        if not value and row.empty:
+            value = bytes(4)
         value = int_of(value, one_is_enough=row.octet)
+    if (level, option) == (SOL_SOCKET, SO_RCVLOWAT) and value < 0:
+        value = row.high
     if row.unset is not None and value == row.unset:
         return row.default
     if row.high == 1 and not row.strict:
@@ -159,6 +169,6 @@ def int_of(octets: bytes, *, one_is_enough: bool = False) -> int:
     """
     if len(octets) >= 4:
         return int.from_bytes(octets[:4], sys.byteorder, signed=True)
-    if one_is_enough:
-        return octets[0] if octets else 0
+    if octets and one_is_enough:
+        return octets[0]
     raise MhostError(errno.EINVAL, f"setsockopt: value of {len(octets)} octets; an int has 4")

@@ -51,6 +51,7 @@ from mhostd.uapi import AF_INET, AF_INET6, AF_MHOST, MHOST_RECVPKTINFO, SOL_MHOS
 IFNAMSIZ = 16  # octets, linux/if.h, the terminating zero included
 
 _FAMILIES = {SOL_SOCKET: (AF_INET, AF_INET6), IPPROTO_IP: (AF_INET,), IPPROTO_IPV6: (AF_INET6,)}
+_LEVELS = {*_FAMILIES, IPPROTO_UDP, SOL_MHOST}
 _LEAVES = {
     (IPPROTO_IP, IP_DROP_MEMBERSHIP): (IPPROTO_IP, IP_ADD_MEMBERSHIP),
     (IPPROTO_IP, IP_DROP_SOURCE_MEMBERSHIP): (IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP),
@@ -76,8 +77,8 @@ class SockOpts:
             An int, or octets of what is a structure or text.
 
         Raises:
-            MhostError: ENOPROTOOPT for what there is not, ENOTCONN for the MTU of a
-                path without a peer, EOPNOTSUPP for memberships of IPv6.
+            MhostError: ENOPROTOOPT for an option that there is not, EOPNOTSUPP for a
+                level, ENOTCONN for the MTU of a path without a peer.
         """
         key = (level, option)
         if key in OPTIONS:
@@ -90,10 +91,9 @@ class SockOpts:
             return self._path_mtu(sk, AF_INET, now)
         if key == (IPPROTO_IPV6, IPV6_MTU):
             return self._path_mtu(sk, AF_INET6, now)
-        if key in ((IPPROTO_IPV6, IPV6_JOIN_GROUP), (IPPROTO_IPV6, IPV6_LEAVE_GROUP)):
+        if level not in _LEVELS:
             raise MhostError(
-                errno.EOPNOTSUPP,
-                f"getsockopt: option {option} of level {level} can only be set",
+                errno.EOPNOTSUPP, f"getsockopt: there is no level {level}; see docs/ipc.md"
             )
         raise _no_option("getsockopt", level, option)
 
@@ -119,13 +119,16 @@ class SockOpts:
             self._bind_to_device(sk, value)
         elif level == SOL_SOCKET and option in (SO_RCVBUF, SO_SNDBUF):
             wanted = value if isinstance(value, int) else int_of(value)
-            size = max(SK_BUF_MIN, 2 * min(max(wanted, 0), SK_BUF_MAX // 2))
+            least = SK_BUF_MIN if option == SO_RCVBUF else 2 * SK_BUF_MIN
+            size = max(least, 2 * min(wanted & 0xFFFF_FFFF, SK_BUF_MAX // 2))
             if option == SO_RCVBUF:
                 sk.rcvbuf = size
             else:
                 sk.sndbuf = size
             self._tell_kernel(sk, key, size // 2)
         else:
+            if level == SOL_SOCKET and isinstance(value, bytes):
+                int_of(value)  # its length is looked at first
             raise _no_option("setsockopt", level, option)
 
     def _set_int(self, sk: Sock, key: Key, value: int) -> None:

@@ -204,6 +204,10 @@ class Kernel:
             raise MhostError(self.refuses[value], "setsockopt: refused")
         self.options.append((sk, family, key, value))
 
+    def connect(self, _sk, sa):
+        if sa.address in self.refuses:
+            raise MhostError(self.refuses[sa.address], "connect: refused")
+
     def path_mtu(self, sa):
         return 1400
 

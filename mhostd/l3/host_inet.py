@@ -38,6 +38,9 @@ class HostUdp(Protocol):
     def path_mtu(self, sa: SockaddrMhost) -> int:
         """Octets of L3 packet that reach a locator."""
 
+    def connect(self, sk: Sock, sa: SockaddrMhost) -> None:
+        """See whether the kernel would connect to a locator."""
+
 
 class AfHostInet:
     """One family of the host kernel: `host_inet` or `host_inet6`."""
@@ -66,6 +69,7 @@ class AfHostInet:
                 release=lambda sk: host_udp.release(sk, family),
                 setsockopt=lambda sk, key, value: host_udp.setsockopt(sk, family, key, value),
                 path_mtu=host_udp.path_mtu,
+                connect=host_udp.connect,
             ),
         )
 

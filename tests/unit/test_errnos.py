@@ -19,7 +19,6 @@ from mhostd.options import (
     IP_TTL,
     IPPROTO_IP,
     IPPROTO_IPV6,
-    IPV6_JOIN_GROUP,
     IPV6_V6ONLY,
     SO_BINDTODEVICE,
     SO_REUSEADDR,
@@ -213,8 +212,9 @@ CASES = {
         node.socket(), 1, 9999
     ),
     "sockopt.get EOPNOTSUPP": lambda node: node.af_mhost.mhost_getsockopt(
-        node.socket(), IPPROTO_IPV6, IPV6_JOIN_GROUP
+        node.socket(), 200, 1
     ),
+    "af_mhost.mhost_create EINVAL": lambda node: create(node, proto=-1),
     "sockopt._set_int EINVAL": lambda node: node.af_mhost.mhost_setsockopt(
         node.socket("*"), IPPROTO_IPV6, IPV6_V6ONLY, 1
     ),
