@@ -16,6 +16,7 @@ from lab import Host, Lab, config, locators, two_hosts
 
 PORT = 7077
 PER_S = 200  # datagrams of the stream
+STREAM_S = 0.25  # how long it goes on after each move
 MOVE_TIMEOUT_S = 5.0
 
 
@@ -142,6 +143,7 @@ class Demo:
             ("192.0.2.2 and the routes back", "inet", self.give_back),
         ):
             self.step(what, lambda n=l3, t=take: self.moved(n, t, received))
+            time.sleep(STREAM_S)
         sent = self.app_a("stop")
         time.sleep(0.3)
         received += [text for text, _via in self.app_b("noted")]
@@ -149,7 +151,7 @@ class Demo:
         self.step("nothing twice, little lost", lambda: self.counted(sent, received))
 
     def give_back(self) -> None:
-        """The best locator works again; its retry comes by itself."""
+        """The best locator works again; the new route is seen at once."""
         self.a.ip("route del unreachable 192.0.2.2/32")
         self.a.ip("route add 10.77.2.0/24 via 192.0.2.2")
 

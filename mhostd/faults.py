@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mhostd.sock import Locator
 
 RETRY_MIN_S = 1.0  # a locator that gave an error is passed over that long,
 RETRY_MAX_S = 30.0  # twice as long after each further error, up to this
-# What another address, route or link of this host may mend.
-NETWORK_ERRNOS = frozenset({
-    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL,
-})  # fmt: skip
+# What another route may mend.
+ROUTE_ERRNOS = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 FAULTS_MAX = 4_096  # remembered, the oldest is forgotten first
 
 
@@ -58,12 +57,36 @@ class Faults(dict[tuple[Locator, int], Fault]):
             self.pop((locator, 0), None)
             self.pop((locator, port), None)
 
-    def network_changed(self) -> None:
-        """There is a new address, route or link: what could not be reached may be now."""
-        for key in [key for key, fault in self.items() if fault.errno in NETWORK_ERRNOS]:
+    def link_up(self) -> None:
+        """An interface has a link again: what was lost for want of one is tried at once."""
+        for key in [key for key, fault in self.items() if fault.errno == errno.ENETDOWN]:
             del self[key]
+
+    def routes_mended(self, prefixes: Collection[tuple[int, bytes, int]]) -> None:
+        """There is another way to these prefixes: what is in them is tried at once.
+
+        Others wait on: an ICMP error may be the only sign that one fails still, and
+        routers send few of them.
+
+        Args:
+            prefixes: (family, address, bits); empty is every address of the family.
+        """
+        wanted = {(f, bits, _leading(address, bits)) for f, address, bits in prefixes}
+        lengths = {(family, bits) for family, bits, _value in wanted}
+        for key, fault in list(self.items()) if wanted else ():
+            family, address, _scope_id = key[0]
+            if fault.errno in ROUTE_ERRNOS and any(
+                family == f and (f, bits, _leading(address, bits)) in wanted
+                for f, bits in lengths
+            ):
+                del self[key]
 
     def not_before(self, locator: Locator, port: int, now: float) -> float:
         """When to use a locator for a port again; 0 if it is not passed over."""
         faults = (self.get((locator, 0)), self.get((locator, port)))
         return max((f.retry_s for f in faults if f and now < f.retry_s), default=0.0)
+
+
+def _leading(address: bytes, bits: int) -> int:
+    """The leading bits of an address, as a number."""
+    return int.from_bytes(address, "big") >> max(0, 8 * len(address) - bits)

@@ -40,7 +40,6 @@ from mhostd.netlink import (
     Route,
     Rtnetlink,
     address_warnings,
-    is_new,
     lost_address,
     route_warnings,
 )
@@ -245,8 +244,11 @@ class Daemon:
         self._links.routes_changed()
         if not all(isinstance(change, Route) for change in changes):
             self._host_udp.addresses_changed()
-        if any(is_new(change) for change in changes):
-            self._stack.table.faults.network_changed()
+        faults = self._stack.table.faults
+        if any(isinstance(change, Link) and change.up for change in changes):
+            faults.link_up()
+        routes = [c for c in changes if isinstance(c, Route) and c.mends]
+        faults.routes_mended([(r.family, r.prefix, r.bits) for r in routes])
         for change in changes:
             if isinstance(change, IfAddress):
                 self._address_event(change)

@@ -22,6 +22,8 @@ _RTMGRP_IFADDR = 0x10 | 0x100  # IPv4 | IPv6
 _RTMGRP_ROUTE = 0x40 | 0x400
 _IFLA_IFNAME = 3
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTN_REACH = (1, 2)  # UNICAST, LOCAL
+_RTN_REFUSE = (6, 7, 8, 9)  # BLACKHOLE, UNREACHABLE, PROHIBIT, THROW
 _RTA_DST, _RTA_SRC, _RTA_OIF = 1, 2, 4
 _IFF_UP_AND_LOWER_UP = 0x1 | 0x10000
 
@@ -44,11 +46,28 @@ class IfAddress(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route: its first interface, 0 if it has none; new, or gone."""
+    """A route, new (or changed) or gone.
+
+    Attributes:
+        family: AF_INET or AF_INET6.
+        prefix: destination; empty for the default route.
+        bits: of the prefix.
+        kind: RTN_* of rtnetlink(7): unicast, local, unreachable ...
+        ifindex: its first interface, 0 if it has none.
+        gone: it was taken away.
+    """
 
     family: int
+    prefix: bytes
+    bits: int
+    kind: int
     ifindex: int
     gone: bool = False
+
+    @property
+    def mends(self) -> bool:
+        """Whether its destinations may be reached now that could not be before."""
+        return self.kind in (_RTN_REFUSE if self.gone else _RTN_REACH)
 
 
 Change = Link | IfAddress | Route
@@ -82,8 +101,11 @@ def _change(kind: int, body: bytes) -> Change | None:
         address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
         return IfAddress(family, address, index, kind == _RTM_DELADDR)
     if kind in (_RTM_NEWROUTE, _RTM_DELROUTE) and len(body) >= _RTMSG.size:
-        oif = _attributes(body[_RTMSG.size :]).get(_RTA_OIF, b"")
-        return Route(body[0], int.from_bytes(oif, sys.byteorder), kind == _RTM_DELROUTE)
+        family, bits, *_skip, type_, _flags = _RTMSG.unpack_from(body)
+        found = _attributes(body[_RTMSG.size :])
+        oif = int.from_bytes(found.get(_RTA_OIF, b""), sys.byteorder)
+        prefix = found.get(_RTA_DST, b"")
+        return Route(family, prefix, bits, type_, oif, kind == _RTM_DELROUTE)
     return None
 
 
@@ -191,11 +213,6 @@ def _request(kind: int, flags: int, message: bytes) -> bytes:
 def _attribute(kind: int, octets: bytes) -> bytes:
     """A struct rtattr with 4 or 16 octets of address, which need no padding."""
     return _RTATTR.pack(_RTATTR.size + len(octets), kind) + octets
-
-
-def is_new(change: Change) -> bool:
-    """Whether there is something now that was not: a link, an address, a route."""
-    return change.up if isinstance(change, Link) else not change.gone
 
 
 def lost_address(address: str, device: str) -> str:

@@ -7,7 +7,7 @@ DIFFERENCES with its reason; one that is no more fails the test as well.
 import mhost.daemon
 import pytest
 from differential import errors, fragments, kinds4, kinds6
-from differential.differences import DAEMON_DIFFERENCES, DIFFERENCES
+from differential.differences import DIFFERENCES
 from differential.frames import (
     CONNECTED,
     Kind,
@@ -48,26 +48,19 @@ def sides(make_node):
             side.close()
 
 
-def daemon_sees(outcome):
-    """What DaemonSide.run() tells, of an Outcome: the daemon's socket has no error queue."""
-    delivered = [datagram[:4] for datagram in outcome.delivered]
-    return delivered, [e for e in outcome.errors if e[0] == CONNECTED], outcome.wire
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_frame_does_what_it_does_to_linux(sides, kind):
     kernel, stack, daemon = sides
     theirs, ours, live = (side.run(kind, PEERS[kind]) for side in (kernel, stack, daemon))
     listed = DIFFERENCES.get(kind.name, set())
     assert theirs.differing(ours) == listed, f"\nLinux: {theirs}\nmhostd: {ours}"
-    same = live == daemon_sees(ours)
-    assert same == (kind.name not in DAEMON_DIFFERENCES), f"\ndaemon: {live}\nmemory: {ours}"
+    assert live == ours, f"\ndaemon: {live}\nmemory: {ours}"
 
 
 def test_what_is_listed_is_there():
     names = [kind.name for kind in KINDS]
     assert len(names) == len(set(names)) > 800
-    assert DIFFERENCES.keys() | DAEMON_DIFFERENCES <= set(names)
+    assert DIFFERENCES.keys() <= set(names)
 
 
 # --- what an application sends

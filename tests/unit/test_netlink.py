@@ -96,15 +96,30 @@ def test_an_address_that_linux_got_or_lost(golden, name, family, address, gone):
     addresses = [change for change in changes if isinstance(change, netlink.IfAddress)]
     assert addresses == [netlink.IfAddress(family, address, 2, gone)]
     routes = [change for change in changes if change not in addresses]  # those it brings
-    assert set(routes) == {netlink.Route(family, 2, gone)}
-    assert [netlink.is_new(change) for change in changes] == [not gone] * len(changes)
+    assert {(r.family, r.ifindex, r.gone) for r in routes} == {(family, 2, gone)}
+    assert {r.mends for r in routes if r.prefix == address} == {not gone}
 
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_route_that_linux_got_lost_and_was_asked_for(golden, family):
     for what, gone in (("added", False), ("deleted", True), ("get", False)):
         (route,) = netlink.parse_rtnetlink(golden[f"route{family}_{what}"])
-        assert route == netlink.Route({4: 2, 6: 10}[family], 2, gone)
+        assert (route.family, route.ifindex, route.gone) == ({4: 2, 6: 10}[family], 2, gone)
+        assert route.mends is not gone
+        if what != "get":
+            prefix, bits = {4: ("cb007100", 24), 6: ("20010db80001" + 20 * "0", 48)}[family]
+            assert (route.prefix.hex(), route.bits) == (prefix, bits)
+
+
+def test_a_route_that_refuses_mends_when_it_goes(golden):
+    for what, mends in (("added", False), ("deleted", True)):
+        (route,) = netlink.parse_rtnetlink(golden[f"refuse4_{what}"])
+        assert (route.prefix, route.bits, route.mends) == (bytes((192, 0, 2, 2)), 32, mends)
+
+
+def test_the_default_route_has_every_address(golden):
+    (route,) = netlink.parse_rtnetlink(golden["default4_added"])
+    assert (route.prefix, route.bits, route.mends) == (b"", 0, True)
 
 
 def test_that_there_is_no_route_is_no_route(golden):

@@ -255,7 +255,7 @@ class Socket:
         if key in self._timeo_s:
             self._timeo_s[key] = _seconds(value)
             return
-        kept = value if isinstance(value, int) else bytes(value)
+        kept = int(value) if isinstance(value, int) else bytes(value)  # True is an int too
         if isinstance(kept, int) and not -(2**31) <= kept < 2**31:
             raise OverflowError("signed integer is out of range of a C int")
         self._sk.set_option(level, optname, kept)

@@ -80,25 +80,3 @@ _GROUPS = {
     },
 }
 DIFFERENCES = {name: parts for group in _GROUPS.values() for name, parts in group.items()}
-
-# A soft error is no SO_ERROR (udp(7)); the client library does not tell it from a hard one.
-DAEMON_DIFFERENCES = {
-    "unreachable, code 0 (IPv4)",
-    "unreachable, code 1 (IPv4)",
-    "unreachable, code 5 (IPv4)",
-    "unreachable, code 11 (IPv4)",
-    "unreachable, code 12 (IPv4)",
-    "time exceeded, code 0 (IPv4)",
-    "time exceeded, code 2 (IPv4)",
-    "error from another router (IPv4)",
-    "soft error, then a datagram (IPv4)",
-    "unreachable, code 0 (IPv6)",
-    "unreachable, code 2 (IPv6)",
-    "unreachable, code 3 (IPv6)",
-    "time exceeded, code 0 (IPv6)",
-    "time exceeded, code 1 (IPv6)",
-    "time exceeded, code 2 (IPv6)",
-    "an unknown error (IPv6)",
-    "error from another router (IPv6)",
-    "soft error, then a datagram (IPv6)",
-}

@@ -99,7 +99,7 @@ class KernelSide(Wire):
             pending(socks[ASKING])
             delivered = []
             for port, sock in socks.items():
-                delivered += [(port, *datagram) for datagram in datagrams(sock)]
+                delivered += [(port, *datagram) for datagram in datagrams(sock, v4)]
             with socket.socket(sock.family, socket.SOCK_DGRAM) as sock:
                 sock.connect((peer, PORT))
                 mtu = sock.getsockopt(*((0, IP_MTU) if v4 else (41, IPV6_MTU)))
@@ -108,15 +108,9 @@ class KernelSide(Wire):
     def _socket(self, v4, port):
         sock = socket.socket(socket.AF_INET if v4 else socket.AF_INET6, socket.SOCK_DGRAM)
         sock.setblocking(False)
-        if v4:
-            for name in (IP_RECVTTL, IP_RECVTOS):
-                sock.setsockopt(socket.IPPROTO_IP, name, 1)
-            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, port == ASKING)
-        else:
+        if not v4:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            for name in (IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS):
-                sock.setsockopt(socket.IPPROTO_IPV6, name, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, port == ASKING)
+        want(sock, v4, port)
         sock.bind(("", port))
         return sock
 
@@ -151,7 +145,19 @@ class KernelSide(Wire):
             return [seen(frame) for frame in self.exchange(version, [])]
 
 
-def datagrams(sock):
+def want(sock, v4, port):
+    """Control messages for all, the error queue for ASKING."""
+    if v4:
+        for name in (IP_RECVTTL, IP_RECVTOS):
+            sock.setsockopt(socket.IPPROTO_IP, name, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, port == ASKING)
+    else:
+        for name in (IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS):
+            sock.setsockopt(socket.IPPROTO_IPV6, name, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, port == ASKING)
+
+
+def datagrams(sock, v4):
     """All that wait: (payload, source, port, TTL, type of service)."""
     found = []
     while True:
@@ -160,7 +166,7 @@ def datagrams(sock):
         except BlockingIOError:
             return found
         values = {(level, type_): data for level, type_, data in control}
-        names = ((0, 2), (0, 1)) if sock.family == socket.AF_INET else ((41, 52), (41, 67))
+        names = ((0, 2), (0, 1)) if v4 else ((41, 52), (41, 67))
         ttl, tos = (values[name][0] for name in names)
         found.append((payload, *source[:2], ttl, tos))
 
@@ -175,7 +181,7 @@ def error_queue(sock, v4):
     (data,) = (data for level, type_, data in control if (level, type_) == name)
     number, origin, type_, code, _pad, info, _data = struct.unpack_from("=IBBBBII", data)
     at = slice(20, 24) if v4 else slice(24, 40)
-    offender = socket.inet_ntop(sock.family, data[at])
+    offender = socket.inet_ntop(socket.AF_INET if v4 else socket.AF_INET6, data[at])
     return number, origin, type_, code, info, offender, to[:2], payload
 
 

@@ -7,15 +7,15 @@ import time
 
 import mhost
 
-from differential.frames import ASKING, CONNECTED, OPEN, PORT, SOCKETS, US4, US6, ip4, ip6, udp
+from differential.frames import ASKING, CONNECTED, OPEN, PORT, SOCKETS, US4, US6
+from differential.linux import IP_MTU, IPV6_MTU, datagrams, error_queue, pending, want
 from differential.outcome import Outcome, seen
-from differential.wire import DEADLINE_S, Wire, in_namespace
+from differential.wire import Wire, in_namespace
 from mhostd import native
 from mhostd.skb import IP_PMTUDISC_WANT, SkBuff
 from mhostd.sock import SO_EE_ORIGIN_LOCAL
 
 PACKET_IGNORE_OUTGOING, SOL_PACKET, ETH_P_ALL = 23, 263, 3
-LAST = b"that was all"
 CONFIG = """
 [tun.inet]
 address = "10.77.0.1/16"
@@ -102,11 +102,6 @@ def check_accounts(node):
     assert received == ended + held, (received, ends, absorbed, node.drops, held)
 
 
-def last_datagram(version, peer, port):
-    """To each socket, after everything else."""
-    return bytes((ip4(peer) if version == 4 else ip6(peer)) / udp(port, LAST))
-
-
 class DaemonSide(Wire):
     """A daemon behind its own TUN; frames come to it through AF_PACKET."""
 
@@ -136,29 +131,26 @@ class DaemonSide(Wire):
         return self._packet.recv(65_536)
 
     def run(self, kind, peer):
-        """What a daemon makes of a kind of frames: payload, source, SO_ERROR, wire."""
+        """What a daemon makes of a kind of frames; the MTU is asked of the connected one."""
+        v4 = kind.version == 4
         with contextlib.ExitStack() as stack:
             socks = {}
             for port in SOCKETS:
                 socks[port] = stack.enter_context(mhost.Socket())
                 socks[port].bind((US4 if kind.version == 4 else US6, port))
-                socks[port].settimeout(DEADLINE_S)
+                socks[port].setblocking(False)
+                want(socks[port], v4, port)
             socks[CONNECTED].connect((peer, PORT))
             wire = self.exchange(kind.version, kind.frames(peer))
-            last = [last_datagram(kind.version, peer, port) for port in SOCKETS]
-            self.exchange(kind.version, last)
-            delivered, errors = [], []
+            socks[CONNECTED].getsockname()  # what came before its answer is here as well
+            errors = [
+                (ASKING, *error) for error in iter(lambda: error_queue(socks[ASKING], v4), None)
+            ]
+            errors += pending(socks[CONNECTED])
+            pending(socks[ASKING])
+            delivered = []
             for port, sock in socks.items():
-                while True:
-                    try:
-                        payload, source = sock.recvfrom(70_000)
-                    except TimeoutError:
-                        raise
-                    except OSError as err:
-                        errors.append((port, err.errno))
-                        continue
-                    if payload == LAST:
-                        break
-                    delivered.append((port, payload, *source))
+                delivered += [(port, *each) for each in datagrams(sock, v4)]
+            mtu = socks[CONNECTED].getsockopt(*((0, IP_MTU) if v4 else (41, IPV6_MTU)))
         time.sleep(0.002)  # no more errors go out than the limit of a host allows
-        return delivered, errors, [seen(frame) for frame in wire]
+        return Outcome(delivered, errors, [seen(frame) for frame in wire], mtu)
