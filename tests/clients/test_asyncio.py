@@ -1,10 +1,14 @@
 """AF_MHOST under asyncio's own loop and under uvloop."""
 
 import asyncio
+import select
+import socket
 
 import mhost
 import pytest
 import uvloop
+
+from mhostd.uapi import ExtendedErr, SockaddrMhost, SockError
 
 
 class Recorder(asyncio.DatagramProtocol):
@@ -66,6 +70,26 @@ def test_an_error_reaches_the_protocol(run):
             transport.sendto(b"x", ("no-such-host", 9))
             await asyncio.sleep(0.01)
         assert (await recorder.errors.get()).errno == 113
+        transport.abort()
+        await recorder.lost.wait()
+
+    run(main())
+
+
+def test_errors_on_the_error_queue_reach_the_protocol_once_and_keep_no_loop_awake(run):
+    async def main():
+        transport, recorder = await mhost.create_datagram_endpoint(Recorder)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR
+        transport.sendto(b"x", ("127.0.0.1", 9))
+        assert isinstance(await recorder.errors.get(), ConnectionRefusedError)
+        queued = ExtendedErr(1, 0, 0, 1500, None, b"x")  # of this host: SO_EE_ORIGIN_LOCAL
+        sa = SockaddrMhost(socket.AF_INET, 9, bytes(16))
+        sock._sk.fail(SockError(1, 90, "Message too long", sa, True, False, queued))
+        assert (await recorder.errors.get()).errno == 90
+        while select.select([sock], [], [], 0)[0]:
+            await asyncio.sleep(0.001)
+        assert recorder.errors.empty()
         transport.abort()
         await recorder.lost.wait()
 

@@ -1,7 +1,12 @@
 """The daemon goes away and comes back; sockets live on."""
 
+import errno
+import json
 import os
 import signal
+import socket
+import struct
+import termios
 import threading
 import time
 
@@ -10,6 +15,7 @@ import pytest
 from lab import config
 
 CONFIG = config(1, 2)
+IP_RECVERR = 11  # linux/in.h
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -34,6 +40,77 @@ def test_sockets_keep_port_options_and_peer_over_a_restart(pair, make_socket, nu
     assert client.getsockname() == before
     assert client.getpeername() == ("me", port)
     assert server.getsockopt(1, 8) == 100_000
+
+
+def test_every_object_of_a_socket_and_every_option_survives_a_restart(pair, make_socket):
+    a, _b = pair
+    sock, taken_up = make_socket(), make_socket()
+    lo, group = struct.pack("4xi", 1), socket.inet_aton("239.77.1.9")
+    other = socket.inet_aton("239.77.1.8")
+    for option, value in (
+        (socket.IP_ADD_MEMBERSHIP, other + lo),
+        (socket.IP_MULTICAST_IF, bytes(4) + lo),
+        (socket.IP_ADD_MEMBERSHIP, group + lo),
+        (socket.IP_DROP_MEMBERSHIP, other + lo),
+        (socket.IP_TTL, 7),
+        (IP_RECVERR, 1),
+        (socket.IP_TTL, 9),
+    ):
+        sock.setsockopt(socket.IPPROTO_IP, option, value)
+    sock.bind(("", 0))
+    taken_up.bind(("127.0.0.1", 0))
+    number = taken_up.getsockname()[1]
+    descriptor = taken_up.detach()
+    with sock.dup() as copy:
+        a.stop(signal.SIGKILL)
+        a.start(CONFIG)
+        assert copy.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == 9
+        sock.sendto(b"to the group", ("239.77.1.9", sock.getsockname()[1]))
+        assert copy.recv(20) == b"to the group"
+        with pytest.raises(OSError, match="Errno") as err:  # it was left before
+            copy.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, other + lo)
+        assert err.value.errno == errno.EADDRNOTAVAIL
+        copy.sendto(b"nobody there", ("127.0.0.1", 9))
+        with pytest.raises(ConnectionRefusedError):
+            sock.recv(1)
+        assert sock.recvmsg(20, 99, socket.MSG_ERRQUEUE)[0] == b"nobody there"
+    with mhost.Socket(fileno=descriptor) as again:
+        assert again.getsockname() == ("127.0.0.1", number)
+
+
+def test_a_group_whose_interface_is_gone_is_an_error_and_the_port_is_kept(pair, make_socket):
+    a, _b = pair
+    a.ip("link add gone0 type veth peer name gone1")
+    index = json.loads(a.run("ip", "-j", "link", "show", "gone0").stdout)[0]["ifindex"]
+    sock = make_socket()
+    mreqn = struct.pack("4s4xi", socket.inet_aton("239.77.1.9"), index)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, mreqn)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 9)
+    sock.bind(("*", 0))
+    name = sock.getsockname()
+    a.stop(signal.SIGKILL)
+    a.ip("link del gone0")
+    a.start(CONFIG)
+    assert sock.getsockname() == name
+    assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == 9
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ENODEV
+
+
+def test_what_a_restart_lost_is_not_waited_for(pair, make_socket):
+    a, _b = pair
+    sock = make_socket()
+    sock.setblocking(False)
+    a.daemon.send_signal(signal.SIGSTOP)
+    sock.sendto(b"12345", ("127.0.0.1", 9))
+    assert sock.ioctl(termios.TIOCOUTQ) == 5
+    a.stop(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    with pytest.raises(BlockingIOError):
+        while time.monotonic() < deadline:
+            sock.sendto(b"x", ("127.0.0.1", 9))
+    a.start(CONFIG)
+    sock.getsockname()  # it is back
+    assert sock.ioctl(termios.TIOCOUTQ) == 0
 
 
 def test_a_blocked_recv_waits_out_a_restart_and_goes_on(pair, make_socket):

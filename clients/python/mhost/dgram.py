@@ -103,16 +103,30 @@ class Socket:
         return -1 if self._closed else self._fd
 
     def close(self) -> None:
-        """Close it; its port is free when this returns, unless dup() has made another."""
-        if not self._closed and self._let_go():
+        """Close it; its port is free when this returns, unless dup() has made another.
+
+        Receivers that are blocked on this object in other threads get EBADF.
+        """
+        if self._closed:
+            return
+        if self._sk.channel.inherited:  # a child's copies of the locks may be held
+            self._closed = True
+        elif self._let_go():
             self._sk.close()
+        else:
+            self._sk.arrived.wake()
 
     def _let_go(self) -> bool:
         """Close this object; whether it was the last one of its socket."""
-        self._closed = True
+        with self._sk.refs_lock:
+            if self._closed:
+                return False
+            self._closed = True
+            self._sk.refs -= 1
+            last = self._sk.refs == 0
         if self._fd != self._sk.arrived.fileno():
             os.close(self._fd)
-        return self._sk.let_go()
+        return last
 
     def dup(self) -> Socket:
         """Another object on the same socket, with a descriptor of its own.
@@ -121,16 +135,20 @@ class Socket:
         """
         self._check_open()
         other = object.__new__(Socket)
-        other.__dict__.update(self.__dict__)
-        other._fd = os.dup(self._fd)
-        self._sk.hold()
+        other.__dict__.update(self.__dict__, _closed=True)
+        with self._sk.refs_lock:
+            self._check_open()
+            other._fd = os.dup(self._fd)
+            self._sk.refs += 1
+        other._closed = False
         return other
 
     def detach(self) -> int:
         """Close this object and leave the socket open; Socket(fileno=...) takes it up.
 
         Returns:
-            The descriptor; it is only good in this process.
+            The descriptor; it is only good in this process. os.close() on it leaves the
+            socket open: close what Socket(fileno=...) gives instead.
         """
         self._check_open()
         self._closed = True
@@ -268,7 +286,7 @@ class Socket:
         if request == _FIONREAD:
             return self._sk.arrived.next_size()
         if request == _SIOCOUTQ:
-            return self._sk.unanswered
+            return self._sk.unanswered()
         raise OSError(errno.ENOTTY, f"ioctl: 0x{request:x} is neither FIONREAD nor SIOCOUTQ")
 
     # --- sending
@@ -320,7 +338,10 @@ class Socket:
             check_send_flags(flags)
         waits = self._timeout_s != 0 and not flags & socket.MSG_DONTWAIT
         deadline = self._deadline(flags, _SNDTIMEO)
-        return self._sk.send(payload, None, deadline, waits, control)
+        try:
+            return self._sk.send(payload, None, deadline, waits, control)
+        except (TimeoutError, BlockingIOError) as err:
+            raise self._too_late(err, flags) from None
 
     def _send_named(
         self, payload: bytes, flags: int, address: object, call: str, control: bytes = b""
@@ -334,7 +355,18 @@ class Socket:
         patience_s = REPLY_TIMEOUT_S if self._timeout_s is None else self._timeout_s or 1.0
         patience_s = min(patience_s, REPLY_TIMEOUT_S)
         send = self._sk.send_named
-        return send(payload, address, call, patience_s, deadline, waits, control)
+        try:
+            return send(payload, address, call, patience_s, deadline, waits, control)
+        except (TimeoutError, BlockingIOError) as err:
+            raise self._too_late(err, flags) from None
+
+    def _too_late(self, err: OSError, flags: int) -> OSError:
+        """What a call gives that waited in vain: as settimeout() or as SO_SNDTIMEO says."""
+        if self._timeout_s and not flags & socket.MSG_DONTWAIT:
+            return TimeoutError("timed out")
+        if err.errno is None:  # the deadline of SO_SNDTIMEO
+            return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return err
 
     # --- receiving
 
@@ -439,7 +471,7 @@ class Socket:
                 return record
             if sk.arrived.shut:
                 return None
-            if not sk.arrived.wait(deadline):
+            if not sk.arrived.wait(deadline, lambda: self._closed):
                 if self._timeout_s and not flags & socket.MSG_DONTWAIT:
                     raise TimeoutError("timed out")
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +14,10 @@ from mhost.names import Address
 
 DATAGRAMS_PER_WAKE = 256
 READ_SIZE = 65536
+ERROR_SIZE = socket.CMSG_SPACE(64)  # octets; the largest offender has 28
+SO_EE_ORIGIN_LOCAL = 1  # linux/errqueue.h
+
+_ERROR = struct.Struct("=IB")  # errno and origin of struct sock_extended_err
 
 _P = TypeVar("_P", bound=asyncio.DatagramProtocol)
 
@@ -40,11 +47,26 @@ class MhostDatagramTransport(asyncio.DatagramTransport):
             try:
                 data, address = self._sock.recvfrom(READ_SIZE)
             except BlockingIOError:
+                self._drain_errors()
                 return
             except OSError as err:
                 self._protocol.error_received(err)
             else:
                 self._protocol.datagram_received(data, address)
+
+    def _drain_errors(self) -> None:
+        """Tell the protocol of errors that are on the error queue only: those of this host.
+
+        A protocol that wants more of them reads the queue in its error_received().
+        """
+        try:
+            while not self._closing:
+                queued = self._sock.recvmsg(0, ERROR_SIZE, socket.MSG_ERRQUEUE)[1]
+                number, origin = _ERROR.unpack_from(queued[-1][2])
+                if origin == SO_EE_ORIGIN_LOCAL:
+                    self._protocol.error_received(OSError(number, os.strerror(number)))
+        except BlockingIOError:
+            pass
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send one datagram, to `addr` or to the peer given at creation."""

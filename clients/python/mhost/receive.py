@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from mhostd.uapi import Record, SockError, record_size
 
@@ -21,7 +21,8 @@ class ReceiveQueue:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in again
+        self._arrival = threading.Condition(self._lock)
         self._records: deque[Record] = deque()
         self._errors: deque[SockError] = deque()
         self._consumed = 0
@@ -75,8 +76,11 @@ class ReceiveQueue:
             if peek:
                 return self._errors[0]
             event = self._errors.popleft()
-            if not event.local:  # as sock_dequeue_err_skb of Linux
-                self._error = next((e.errno for e in self._errors if not e.local), 0)
+            following = self._errors[0] if self._errors else event
+            if not following.local:  # as sock_dequeue_err_skb of Linux
+                self._error = 0 if following is event else following.errno
+            elif not event.local:
+                self._error = 0
             self._settle()
             return event
 
@@ -85,29 +89,35 @@ class ReceiveQueue:
         with self._lock:
             return len(self._records[0].payload) if self._records else 0
 
-    def wait(self, deadline: float | None) -> bool:
-        """Wait until there is something; False if there is nothing by the deadline.
+    def wait(self, deadline: float | None, given_up: Callable[[], bool]) -> bool:
+        """Wait until take() may give something; what is on the error queue does not count.
+
+        A signal handler that returns does not end it (PEP 475).
 
         Args:
             deadline: of time.monotonic(), None for never.
+            given_up: whether to wait no longer; looked at again after wake().
+
+        Returns:
+            False once the deadline is past; True says no more than: look again.
         """
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return False
         with self._lock:
-            if self._closed:
+            if self._records or self._error or self._shut or self._closed or given_up():
                 return True
             self._waiting += 1
-        try:
-            poll = select.poll()
-            poll.register(self._eventfd, select.POLLIN)
-            poll.poll(None if left is None else left * 1000)
-        finally:
-            with self._lock:
+            try:
+                self._arrival.wait(left)
+            finally:
                 self._waiting -= 1
-                if self._closed and not self._waiting:
-                    os.close(self._eventfd)
         return True
+
+    def wake(self) -> None:
+        """Have those who wait look again whether to go on."""
+        with self._lock:
+            self._arrival.notify_all()
 
     def pending_error(self) -> int:
         """Return SO_ERROR and clear it."""
@@ -167,15 +177,14 @@ class ReceiveQueue:
             self._consumed = 0
 
     def close(self) -> None:
-        """Forget what is queued, wake whoever waits; the last of them closes the eventfd."""
+        """Close the eventfd, forget what is queued, wake whoever waits."""
         with self._lock:
             if not self._closed:
                 self._closed = True
+                os.close(self._eventfd)
                 self._records.clear()
-                if self._waiting:
-                    os.eventfd_write(self._eventfd, 1)
-                else:
-                    os.close(self._eventfd)
+                self._errors.clear()
+                self._arrival.notify_all()
 
     def _settle(self) -> None:
         ready = bool(self._records or self._errors or self._error) or self._shut
@@ -185,3 +194,5 @@ class ReceiveQueue:
                 os.eventfd_write(self._eventfd, 1)
             else:
                 os.eventfd_read(self._eventfd)
+        if ready and self._waiting:
+            self._arrival.notify_all()

@@ -52,6 +52,7 @@ class Sk:
         rcvbuf: octets, as the daemon has it.
         port: local port, 0 while unbound.
         peer: what connect() was given.
+        refs: Socket objects that have it, under `refs_lock`.
     """
 
     def __init__(self, family: int, type_: int, proto: int) -> None:
@@ -62,10 +63,10 @@ class Sk:
         self.rcvbuf = RCVBUF_DEFAULT
         self.port = 0
         self.peer: Address | None = None
-        self._refs = 1
-        self._refs_lock = threading.RLock()  # a finaliser may take it within
+        self.refs = 1
+        self.refs_lock = threading.RLock()  # a finaliser may take it within
         self.shut_write = False
-        self.unanswered = 0  # octets of payload
+        self._unanswered: dict[object, int] = {}
         self._create = lambda seq: Socket(seq, family, type_, proto)
         self._known: dict[SockaddrMhost, None] = {}
         self._failed: dict[SockaddrMhost, tuple[int, str]] = {}
@@ -78,23 +79,11 @@ class Sk:
             raise
         self.channel.join(self.number, self)
 
-    def hold(self) -> None:
-        """One more Socket object has it."""
-        with self._refs_lock:
-            self._refs += 1
-
-    def let_go(self) -> bool:
-        """One Socket object is closed; whether it was the last."""
-        with self._refs_lock:
-            self._refs -= 1
-            return self._refs == 0
-
     def close(self) -> None:
         """Close it; its port is free when this returns."""
-        if not self.channel.inherited:  # a child's copy of the locks may be held
-            self.channel.leave(self.number, self)
-            self.arrived.close()
-            self.channel.close_socket(self.number)
+        self.channel.leave(self.number, self)
+        self.arrived.close()
+        self.channel.close_socket(self.number)
 
     def abandon(self) -> None:
         """Close it soon; takes no lock of the channel, so a finaliser may call it."""
@@ -226,14 +215,23 @@ class Sk:
             if key in self._failed:
                 raise OSError(*self._failed.pop(key))
         else:
-            self.unanswered += len(payload)
+            token = object()
 
             def done(reply: Reply) -> None:
-                self.unanswered -= len(payload)
+                self._unanswered.pop(token, None)
                 self._answered(key, reply)
 
-            self.channel.post_record(first, deadline, instance, done)
+            self._unanswered[token] = len(payload)
+            try:
+                self.channel.post_record(first, deadline, instance, done)
+            except BaseException:
+                self._unanswered.pop(token, None)
+                raise
         return len(payload)
+
+    def unanswered(self) -> int:
+        """Octets of payload that nobody waits for and the daemon has not answered yet."""
+        return sum(list(self._unanswered.values()))
 
     def _answered(self, key: SockaddrMhost, reply: Reply) -> None:
         """The first datagram to a destination went out, or did not."""
@@ -266,6 +264,7 @@ class Sk:
         """A datagram that was sent earlier has failed."""
         key = key_of(event.sa)
         if event.queued is not None:
+            self._known.pop(NOWHERE, None)
             self.arrived.queue_error(event)
         elif self.peer is not None and not (event.local and key in self._known):
             self._known.pop(NOWHERE, None)
@@ -279,12 +278,14 @@ class Sk:
     def restore(self) -> None:
         """The daemon is another one: create, set, bind and connect again."""
         self._known.clear()
+        self._failed.clear()
+        self._unanswered.clear()
         self.arrived.forget_handles()
         try:
             self.number = int(self.channel.request(self._create))
             self.channel.join(self.number, self)
-            for level, option, value in self._options:
-                self.ask(lambda seq: SetSockOpt(seq, self.number, level, option, value))  # noqa: B023
+            for each in self._options:
+                self._set_again(*each)
             if self.port:
                 self._name((self._bound[0] if self._bound else "*", self.port), "bind", Bind)
             if self.peer:
@@ -292,6 +293,17 @@ class Sk:
         except OtherSessionError:
             raise
         except OSError as err:
+            self.arrived.fail(err.errno or errno.EIO)
+
+    def _set_again(self, level: int, option: int, value: int | bytes) -> None:
+        """As before; a group whose interface is gone is an error of the socket, no more."""
+        try:
+            self.ask(lambda seq: SetSockOpt(seq, self.number, level, option, value))
+        except OtherSessionError:
+            raise
+        except OSError as err:
+            if (level, option) not in _JOINS:
+                raise
             self.arrived.fail(err.errno or errno.EIO)
 
 
