@@ -19,6 +19,13 @@ _GROUPS = {
         "hop-by-hop: unknown, to be reported, to all nodes (IPv6)": {"wire"},
         "destination: unknown, to be reported, to all nodes (IPv6)": {"wire"},
     },
+    "a port whose socket is connected to another is not closed (RFC 1122 section 4.1.3.1): "
+    "the sender's translation would pass it over for the flow that it has": {
+        "from another port of that peer (IPv4)": {"wire"},
+        "from another host to a connected socket (IPv4)": {"wire"},
+        "from another port of that peer (IPv6)": {"wire"},
+        "from another host to a connected socket (IPv6)": {"wire"},
+    },
     "the port table gives the error of another flow to a connected socket of that port": {
         "error quotes a packet to another host (IPv4)": {"errors"},
         "too big quotes a packet to another host (IPv4)": {"errors"},
@@ -80,25 +87,3 @@ _GROUPS = {
     },
 }
 DIFFERENCES = {name: parts for group in _GROUPS.values() for name, parts in group.items()}
-
-# A soft error is no SO_ERROR (udp(7)); the client library does not tell it from a hard one.
-DAEMON_DIFFERENCES = {
-    "unreachable, code 0 (IPv4)",
-    "unreachable, code 1 (IPv4)",
-    "unreachable, code 5 (IPv4)",
-    "unreachable, code 11 (IPv4)",
-    "unreachable, code 12 (IPv4)",
-    "time exceeded, code 0 (IPv4)",
-    "time exceeded, code 2 (IPv4)",
-    "error from another router (IPv4)",
-    "soft error, then a datagram (IPv4)",
-    "unreachable, code 0 (IPv6)",
-    "unreachable, code 2 (IPv6)",
-    "unreachable, code 3 (IPv6)",
-    "time exceeded, code 0 (IPv6)",
-    "time exceeded, code 1 (IPv6)",
-    "time exceeded, code 2 (IPv6)",
-    "an unknown error (IPv6)",
-    "error from another router (IPv6)",
-    "soft error, then a datagram (IPv6)",
-}

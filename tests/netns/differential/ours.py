@@ -1,21 +1,19 @@
 """mhostd: a stack in memory, and a daemon behind its own TUN."""
 
-import contextlib
 import errno
 import socket
 import time
 
 import mhost
 
-from differential.frames import ASKING, CONNECTED, OPEN, PORT, SOCKETS, US4, US6, ip4, ip6, udp
+from differential.frames import ASKING, CONNECTED, OPEN, PORT, SOCKETS, US4, US6
 from differential.outcome import Outcome, seen
-from differential.wire import DEADLINE_S, Wire, in_namespace
+from differential.wire import Wire, in_namespace, text
 from mhostd import native
 from mhostd.skb import IP_PMTUDISC_WANT, SkBuff
 from mhostd.sock import SO_EE_ORIGIN_LOCAL
 
 PACKET_IGNORE_OUTGOING, SOL_PACKET, ETH_P_ALL = 23, 263, 3
-LAST = b"that was all"
 CONFIG = """
 [tun.inet]
 address = "10.77.0.1/16"
@@ -24,12 +22,6 @@ host_address = "10.77.255.254"
 address = "fd77::1/64"
 host_address = "fd77::fffe"
 """
-
-
-def text(address):
-    """An address as the kernel spells it."""
-    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, address)
 
 
 class StackSide:
@@ -102,11 +94,6 @@ def check_accounts(node):
     assert received == ended + held, (received, ends, absorbed, node.drops, held)
 
 
-def last_datagram(version, peer, port):
-    """To each socket, after everything else."""
-    return bytes((ip4(peer) if version == 4 else ip6(peer)) / udp(port, LAST))
-
-
 class DaemonSide(Wire):
     """A daemon behind its own TUN; frames come to it through AF_PACKET."""
 
@@ -135,30 +122,15 @@ class DaemonSide(Wire):
         self._packet.settimeout(max(deadline - time.monotonic(), 0.001))
         return self._packet.recv(65_536)
 
+    def socket(self, version, port):
+        sock = mhost.Socket()
+        sock.bind((US4 if version == 4 else US6, port))
+        return sock
+
     def run(self, kind, peer):
-        """What a daemon makes of a kind of frames: payload, source, SO_ERROR, wire."""
-        with contextlib.ExitStack() as stack:
-            socks = {}
-            for port in SOCKETS:
-                socks[port] = stack.enter_context(mhost.Socket())
-                socks[port].bind((US4 if kind.version == 4 else US6, port))
-                socks[port].settimeout(DEADLINE_S)
-            socks[CONNECTED].connect((peer, PORT))
-            wire = self.exchange(kind.version, kind.frames(peer))
-            last = [last_datagram(kind.version, peer, port) for port in SOCKETS]
-            self.exchange(kind.version, last)
-            delivered, errors = [], []
-            for port, sock in socks.items():
-                while True:
-                    try:
-                        payload, source = sock.recvfrom(70_000)
-                    except TimeoutError:
-                        raise
-                    except OSError as err:
-                        errors.append((port, err.errno))
-                        continue
-                    if payload == LAST:
-                        break
-                    delivered.append((port, payload, *source))
+        """What a daemon makes of a kind of frames."""
+        outcome = self.outcome(kind, peer)
         time.sleep(0.002)  # no more errors go out than the limit of a host allows
-        return delivered, errors, [seen(frame) for frame in wire]
+        return outcome
+
+    send = Wire.sent
