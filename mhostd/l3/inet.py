@@ -67,7 +67,6 @@ _REASSEMBLY_S = 30.0  # as Linux net.ipv4.ipfrag_time; RFC 1122 section 3.3.2 as
 _PMTU_MIN = 552  # octets, as Linux net.ipv4.route.min_pmtu
 _TTL = 64  # RFC 1700, "Assigned Numbers", IP TIME TO LIVE PARAMETER
 _SPECIAL = frozenset({0, 127, *range(224, 256)})  # first octets to look at more closely
-_UNANSWERABLE = (DropReason.NO_SOCKET, DropReason.SOCKET_FILTER)  # nobody there for them
 
 
 def inet_csum_pseudo(saddr: bytes, daddr: bytes, ulen: int) -> int:
@@ -231,9 +230,8 @@ class AfInet:
         ulen = int.from_bytes(skb.buf[skb.head + 4 : skb.head + 6], "big")
         skb.pseudo_csum = inet_csum_pseudo(saddr, daddr, ulen)
         end = self._l3.mhost_send_to_l4(skb, self.inet_mhost_proto, number)
-        if end in _UNANSWERABLE or end is DropReason.IP_NOPROTO:
-            noproto = end is DropReason.IP_NOPROTO
-            code = ICMP_PROT_UNREACH if noproto else ICMP_PORT_UNREACH
+        if end is DropReason.NO_SOCKET or end is DropReason.IP_NOPROTO:
+            code = ICMP_PORT_UNREACH if end is DropReason.NO_SOCKET else ICMP_PROT_UNREACH
             self._icmp.icmp_send(skb.buf[start:], ICMP_DEST_UNREACH, code, 0, options)
         return end
 

@@ -241,7 +241,7 @@ class AfInet6:
         skb.pseudo_csum = inet6_csum_pseudo(skb.saddr, skb.daddr, ulen)
         skb.csum_required = True
         end = self._l3.mhost_send_to_l4(skb, self.inet6_mhost_proto, number)
-        if end is DropReason.NO_SOCKET or end is DropReason.SOCKET_FILTER:
+        if end is DropReason.NO_SOCKET:
             packet = skb.buf[start:]
             self._icmp.icmpv6_send(packet, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH)
         elif end is DropReason.IP_NOPROTO and number != NONE:

@@ -19,6 +19,13 @@ _GROUPS = {
         "hop-by-hop: unknown, to be reported, to all nodes (IPv6)": {"wire"},
         "destination: unknown, to be reported, to all nodes (IPv6)": {"wire"},
     },
+    "a port whose socket is connected to another is not closed (RFC 1122 section 4.1.3.1): "
+    "the sender's translation would pass it over for the flow that it has": {
+        "from another port of that peer (IPv4)": {"wire"},
+        "from another host to a connected socket (IPv4)": {"wire"},
+        "from another port of that peer (IPv6)": {"wire"},
+        "from another host to a connected socket (IPv6)": {"wire"},
+    },
     "the port table gives the error of another flow to a connected socket of that port": {
         "error quotes a packet to another host (IPv4)": {"errors"},
         "too big quotes a packet to another host (IPv4)": {"errors"},

@@ -1,6 +1,5 @@
 """mhostd: a stack in memory, and a daemon behind its own TUN."""
 
-import contextlib
 import errno
 import socket
 import time
@@ -8,9 +7,8 @@ import time
 import mhost
 
 from differential.frames import ASKING, CONNECTED, OPEN, PORT, SOCKETS, US4, US6
-from differential.linux import IP_MTU, IPV6_MTU, datagrams, error_queue, pending, want
 from differential.outcome import Outcome, seen
-from differential.wire import Wire, in_namespace
+from differential.wire import Wire, in_namespace, text
 from mhostd import native
 from mhostd.skb import IP_PMTUDISC_WANT, SkBuff
 from mhostd.sock import SO_EE_ORIGIN_LOCAL
@@ -24,12 +22,6 @@ host_address = "10.77.255.254"
 address = "fd77::1/64"
 host_address = "fd77::fffe"
 """
-
-
-def text(address):
-    """An address as the kernel spells it."""
-    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, address)
 
 
 class StackSide:
@@ -130,27 +122,15 @@ class DaemonSide(Wire):
         self._packet.settimeout(max(deadline - time.monotonic(), 0.001))
         return self._packet.recv(65_536)
 
+    def socket(self, version, port):
+        sock = mhost.Socket()
+        sock.bind((US4 if version == 4 else US6, port))
+        return sock
+
     def run(self, kind, peer):
-        """What a daemon makes of a kind of frames; the MTU is asked of the connected one."""
-        v4 = kind.version == 4
-        with contextlib.ExitStack() as stack:
-            socks = {}
-            for port in SOCKETS:
-                socks[port] = stack.enter_context(mhost.Socket())
-                socks[port].bind((US4 if kind.version == 4 else US6, port))
-                socks[port].setblocking(False)
-                want(socks[port], v4, port)
-            socks[CONNECTED].connect((peer, PORT))
-            wire = self.exchange(kind.version, kind.frames(peer))
-            socks[CONNECTED].getsockname()  # what came before its answer is here as well
-            errors = [
-                (ASKING, *error) for error in iter(lambda: error_queue(socks[ASKING], v4), None)
-            ]
-            errors += pending(socks[CONNECTED])
-            pending(socks[ASKING])
-            delivered = []
-            for port, sock in socks.items():
-                delivered += [(port, *each) for each in datagrams(sock, v4)]
-            mtu = socks[CONNECTED].getsockopt(*((0, IP_MTU) if v4 else (41, IPV6_MTU)))
+        """What a daemon makes of a kind of frames."""
+        outcome = self.outcome(kind, peer)
         time.sleep(0.002)  # no more errors go out than the limit of a host allows
-        return Outcome(delivered, errors, [seen(frame) for frame in wire], mtu)
+        return outcome
+
+    send = Wire.sent
