@@ -36,7 +36,7 @@ from mhostd.uapi import (
     SockaddrMhost,
 )
 
-_SOCK_MAX, _IPPROTO_MAX = 11, 256  # linux/net.h, linux/in.h
+_SOCK_MAX, _IPPROTO_MAX = 11, 263  # linux/net.h, linux/in.h
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 
 SOCKETS_PER_CLIENT_MAX = 16_384
@@ -105,10 +105,10 @@ class AfMhost:
                 errno.EAFNOSUPPORT,
                 f"socket: family {family} is not AF_MHOST ({AF_MHOST})",
             )
-        if not (0 < type_ < _SOCK_MAX and 0 <= proto < _IPPROTO_MAX):
+        if not (0 <= type_ < _SOCK_MAX and 0 <= proto < _IPPROTO_MAX):
             raise MhostError(
                 errno.EINVAL,
-                f"socket: type {type_} is not in 1..{_SOCK_MAX - 1}, or protocol {proto} not "
+                f"socket: type {type_} is not in 0..{_SOCK_MAX - 1}, or protocol {proto} not "
                 f"in 0..{_IPPROTO_MAX - 1}",
             )
         if type_ != SOCK_DGRAM:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import socket
 import struct
 import termios
+import threading
 import time
 import warnings
 from collections.abc import Iterable
@@ -32,8 +34,11 @@ Buffer = bytes | bytearray | memoryview
 
 _BUFFERS_MAX = 1024  # UIO_MAXIOV of linux/uio.h
 _TIMEVAL = struct.Struct("=qq")
+_NOBODY: Any = None  # the source of what recvfrom() returns after shutdown()
 _RCVTIMEO = (socket.SOL_SOCKET, socket.SO_RCVTIMEO)
 _SNDTIMEO = (socket.SOL_SOCKET, socket.SO_SNDTIMEO)
+_BINDTODEVICE = (socket.SOL_SOCKET, socket.SO_BINDTODEVICE)
+_IFNAMSIZ = 16  # octets, linux/if.h
 _SO_ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
 _FIONREAD, _SIOCOUTQ = termios.FIONREAD, termios.TIOCOUTQ
 
@@ -150,6 +155,8 @@ class Socket:
             The descriptor; it is only good in this process. os.close() on it leaves the
             socket open: close what Socket(fileno=...) gives instead.
         """
+        if self._closed:
+            return -1
         self._check_open()
         self._closed = True
         detach(self._fd, self._sk)
@@ -169,7 +176,8 @@ class Socket:
 
     def setblocking(self, flag: bool) -> None:
         """Block for ever, or not at all."""
-        self._timeout_s = None if flag else 0.0
+        self._check_open()
+        self._timeout_s = None if operator.index(flag) else 0.0
 
     def getblocking(self) -> bool:
         """Whether it blocks at all."""
@@ -177,8 +185,11 @@ class Socket:
 
     def settimeout(self, value: float | None) -> None:
         """Block for that many seconds; None for ever, 0 not at all."""
-        if value is not None and value < 0:
+        self._check_open()
+        if value is not None and (value < 0 or value != value):
             raise ValueError("Timeout value out of range")
+        if value is not None and value > threading.TIMEOUT_MAX:
+            raise OverflowError("timeout doesn't fit into C timeval")
         self._timeout_s = value
 
     def gettimeout(self) -> float | None:
@@ -204,6 +215,8 @@ class Socket:
     def bind(self, address: Address) -> None:
         """Bind everywhere ("" or "*"), to one L3, to one address, or to one host."""
         self._check_open()
+        if address is None:
+            raise TypeError("bind(): AF_MHOST address must be a tuple (host, port), not None")
         self._sk.bind(address)
 
     def connect(self, address: Address | None) -> None:
@@ -235,7 +248,7 @@ class Socket:
     def shutdown(self, how: int) -> None:
         """Stop receiving (blocked calls return b""), sending (EPIPE), or both."""
         self._check_open()
-        if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        if operator.index(how) not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise OSError(errno.EINVAL, f"shutdown: {how} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
             self._sk.arrived.shutdown()
@@ -251,13 +264,14 @@ class Socket:
         self._check_open()
         key = (level, optname)
         if value is None:
-            raise OSError(errno.EFAULT, f"setsockopt: no value, {optlen} octets")
+            number = errno.EINVAL if (optlen or 0) < 4 else errno.EFAULT
+            raise OSError(number, f"setsockopt: no value, {optlen} octets")
         if key in self._timeo_s:
             self._timeo_s[key] = _seconds(value)
             return
         kept = int(value) if isinstance(value, int) else bytes(value)  # True is an int too
         if isinstance(kept, int) and not -(2**31) <= kept < 2**31:
-            raise OverflowError("signed integer is out of range of a C int")
+            raise TypeError(f"setsockopt: {kept} is out of the range of a C int")
         self._sk.set_option(level, optname, kept)
         if key == (socket.SOL_SOCKET, socket.SO_RCVBUF):
             self._sk.rcvbuf = self.getsockopt(level, optname)
@@ -277,7 +291,13 @@ class Socket:
         else:
             number = self._sk.number
             value = self._sk.ask(lambda seq: GetSockOpt(seq, number, level, optname))
+        if key == _BINDTODEVICE and value and buflen < _IFNAMSIZ:
+            raise OSError(
+                errno.EINVAL, f"getsockopt: buflen {buflen}; a name takes up to {_IFNAMSIZ}"
+            )
         octets = value if isinstance(value, bytes) else value.to_bytes(4, "little", signed=True)
+        if level == socket.IPPROTO_IP and 0 < buflen < 4 and not any(octets[1:]):
+            return octets[:1]  # as ip_sockglue.c of Linux, where a small value fits
         return octets[:buflen] if buflen else int.from_bytes(octets[:4], "little", signed=True)
 
     def ioctl(self, request: int, _arg: int = 0) -> int:
@@ -385,7 +405,7 @@ class Socket:
             return data, address
         record = self._receive(flags, bufsize)
         if record is None:
-            return b"", ("", 0)
+            return b"", _NOBODY
         return record.payload[:bufsize], self._sk.names.spell(record.sa)
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
@@ -426,27 +446,38 @@ class Socket:
         ancdata, cut = fit(messages, ancbufsize)
         if len(payload) > bufsize:
             cut |= socket.MSG_TRUNC
+        cut |= flags & socket.MSG_CMSG_CLOEXEC
         return payload[:bufsize], ancdata, said | cut, address
 
     def recvmsg_into(
         self, buffers: Iterable[bytearray | memoryview], ancbufsize: int = 0, flags: int = 0
     ) -> tuple[int, Ancillary, int, Address]:
-        """As recvmsg(), scattered over several buffers; return the octets in them."""
+        """As recvmsg(), scattered over several buffers.
+
+        Returns:
+            Octets in them (with MSG_TRUNC those of the datagram), and as recvmsg().
+        """
+        if ancbufsize < 0:
+            raise ValueError("invalid ancillary data buffer length")
         views = [memoryview(each).cast("B") for each in buffers]
         room = sum(map(len, views))
-        payload, ancdata, said, address = self.recvmsg(room, ancbufsize, flags)
+        payload, messages, said, address = self._recvmsg(flags, room)
+        ancdata, cut = fit(messages, ancbufsize)
+        if len(payload) > room:
+            cut |= socket.MSG_TRUNC
         at = 0
         for view in views:
             part = payload[at : at + len(view)]
             view[: len(part)] = part
             at += len(part)
-        return len(payload), ancdata, said, address
+        said |= cut | flags & socket.MSG_CMSG_CLOEXEC
+        return len(payload) if flags & socket.MSG_TRUNC else at, ancdata, said, address
 
     def _recvmsg(self, flags: int, bufsize: int) -> tuple[bytes, Ancillary, int, Address]:
         """The whole of one datagram, or of one error."""
         if flags & socket.MSG_ERRQUEUE:
             self._check_open()
-            event = self._sk.arrived.take_error(peek=bool(flags & socket.MSG_PEEK))
+            event = self._sk.arrived.take_error()
             if event is None or event.queued is None:
                 raise no_error()
             address = self._sk.names.spell(event.sa)
@@ -454,7 +485,7 @@ class Socket:
             return quoted, [error_message(event)], socket.MSG_ERRQUEUE, address
         record = self._receive(flags, bufsize)
         if record is None:
-            return b"", [], 0, ("", 0)
+            return b"", [], 0, _NOBODY
         messages = [(each.level, each.type, each.data) for each in unpack_cmsgs(record.control)]
         return record.payload, messages, 0, self._sk.names.spell(record.sa)
 
@@ -469,7 +500,7 @@ class Socket:
             record = sk.take(peek=bool(flags & socket.MSG_PEEK))
             if record is not None:
                 return record
-            if sk.arrived.shut:
+            if sk.arrived.shut and self._timeout_s != 0 and not flags & socket.MSG_DONTWAIT:
                 return None
             if not sk.arrived.wait(deadline, lambda: self._closed):
                 if self._timeout_s and not flags & socket.MSG_DONTWAIT:

@@ -68,13 +68,17 @@ class ReceiveQueue:
                 self._settle()
             return record
 
-    def take_error(self, *, peek: bool = False) -> SockError | None:
+    def forget_errors(self) -> None:
+        """Empty the error queue, as turning IP_RECVERR off does."""
+        with self._lock:
+            self._errors.clear()
+            self._settle()
+
+    def take_error(self) -> SockError | None:
         """Take the oldest of the error queue; the pending error is the next one's then."""
         with self._lock:
             if not self._errors:
                 return None
-            if peek:
-                return self._errors[0]
             event = self._errors.popleft()
             following = self._errors[0] if self._errors else event
             if not following.local:  # as sock_dequeue_err_skb of Linux

@@ -18,8 +18,10 @@ from mhost.names import Address, names_of
 from mhost.receive import ReceiveQueue
 from mhostd.uapi import (
     ADDRESS_MAX,
+    MHOST_RECVERR,
     RECORD_CONNECTED,
     RECORD_REPLY,
+    SOL_MHOST,
     UDP_PAYLOAD_MAX,
     AnsweredRequest,
     Bind,
@@ -41,6 +43,7 @@ NOWHERE = SockaddrMhost(0)
 
 # Memberships add up; what leaves one takes back what joined it (linux/in.h, linux/in6.h).
 _JOINS = {(0, 35), (0, 39), (41, 20)}
+_RECVERR = {(0, 11), (41, 25), (SOL_MHOST, MHOST_RECVERR)}
 _LEAVES = {(0, 36): (0, 35), (0, 40): (0, 39), (41, 21): (41, 20)}
 
 
@@ -98,6 +101,8 @@ class Sk:
         """setsockopt(2) in the daemon, and again in each new session."""
         self.ask(lambda seq: SetSockOpt(seq, self.number, level, option, value))
         key = (level, option)
+        if key in _RECVERR and not value:
+            self.arrived.forget_errors()
         if key in _LEAVES:
             join = (*_LEAVES[key], value)
             if join in self._options:
@@ -180,14 +185,16 @@ class Sk:
             control: control messages, packed (mhostd.cmsg).
             instance: the session in which `sa` has a meaning.
         """
-        if self.shut_write:
-            raise BrokenPipeError(errno.EPIPE, "sendto: shut down for writing")
         if len(payload) > UDP_PAYLOAD_MAX:
+            if sa is None and self.peer is None:
+                raise OSError(errno.EDESTADDRREQ, "send: no destination; connect first")
             raise OSError(
                 errno.EMSGSIZE,
                 f"sendto: payload of {len(payload)} octets exceeds {UDP_PAYLOAD_MAX}; "
                 "send it in several datagrams",
             )
+        if self.shut_write:
+            raise BrokenPipeError(errno.EPIPE, "sendto: shut down for writing")
         err = self.arrived.pending_error() if self.arrived.has_error else 0
         if err:
             raise OSError(err, os.strerror(err))
@@ -332,6 +339,8 @@ def attach(fd: int) -> Sk:
 
 def check_send_flags(flags: int) -> None:
     """Of the flags of send(2) those that would change what is sent are refused."""
+    if not -(2**31) <= flags < 2**31:
+        raise OverflowError("signed integer is out of range of a C int")
     refused = flags & (socket.MSG_OOB | socket.MSG_MORE | socket.MSG_DONTROUTE)
     if refused:
         raise OSError(errno.EOPNOTSUPP, f"flags 0x{refused:x} are not supported")

@@ -270,7 +270,7 @@ def shutdown_write_every_send(s, e):
     s.shutdown(socket.SHUT_WR)
     address = other.getsockname()[:2]
     calls = (partial(s.send, b"x"), partial(s.sendall, b"x"), partial(s.sendto, b"x", address),
-             partial(s.sendmsg, [b"x"]), partial(s.send, bytes(65508)))  # fmt: skip
+             partial(s.sendmsg, [b"x"]), partial(s.send, bytes(65536)))  # fmt: skip
     return [e.outcome(call) for call in calls]
 
 
