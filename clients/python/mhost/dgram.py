@@ -289,8 +289,8 @@ class Socket:
             seconds = self._timeo_s[key]
             value = _TIMEVAL.pack(int(seconds), round(seconds % 1 * 1e6))
         else:
-            number = self._sk.number
-            value = self._sk.ask(lambda seq: GetSockOpt(seq, number, level, optname))
+            sk = self._sk  # its number is another one after a restart of the daemon
+            value = sk.ask(lambda seq: GetSockOpt(seq, sk.number, level, optname))
         if key == _BINDTODEVICE and value and buflen < _IFNAMSIZ:
             raise OSError(
                 errno.EINVAL, f"getsockopt: buflen {buflen}; a name takes up to {_IFNAMSIZ}"
