@@ -91,6 +91,16 @@ def test_a_full_queue_loses_what_comes(queue):
     assert taken == list(range(1, ERRORS_MAX + 1))
 
 
+@pytest.mark.parametrize("off", [0, bytes(4)])
+def test_turning_it_off_forgets_what_is_there(sender, off):
+    sender.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+    sender.sendto(b"x", ("127.0.0.1", 9))
+    assert select.select([sender], [], [], 5)[0]
+    sender.setsockopt(socket.IPPROTO_IP, IP_RECVERR, off)
+    with pytest.raises(BlockingIOError):
+        sender.recvmsg(9, 99, QUEUE)
+
+
 # --- the control message
 
 

@@ -101,7 +101,7 @@ class Sk:
         """setsockopt(2) in the daemon, and again in each new session."""
         self.ask(lambda seq: SetSockOpt(seq, self.number, level, option, value))
         key = (level, option)
-        if key in _RECVERR and not value:
+        if key in _RECVERR and not (any(value) if isinstance(value, bytes) else value):
             self.arrived.forget_errors()
         if key in _LEAVES:
             join = (*_LEAVES[key], value)
