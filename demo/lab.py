@@ -129,6 +129,14 @@ class Host:
         """Return what `mhostctl -j` prints."""
         return json.loads(self.mhostctl(*argv, "--json").stdout)
 
+    def check_accounts(self) -> None:
+        """Every frame that the daemon has received has ended once, or is held."""
+        asked = self.run(str(BIN / "mhostctl"), "counters", "--json", check=False)
+        if asked.returncode == 0:
+            account = json.loads(asked.stdout)["accounting"]
+            received = account.pop("received")
+            assert received == sum(account.values()), f"{self.name}: {received} of {account}"
+
     def app(self) -> App:
         """Start an application."""
         return App(self)
@@ -207,7 +215,14 @@ class Lab:
             host.ip(f"link set {name} up")
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, once the accounts of every daemon have been looked at."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close)
+            for host in self.hosts.values():
+                if host.daemon is not None and host.daemon.poll() is None:
+                    host.check_accounts()
+
+    def _close(self) -> None:
         for host in reversed(list(self.hosts.values())):
             host.close()
         self._directory.cleanup()

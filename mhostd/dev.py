@@ -80,6 +80,7 @@ class NetCore:
         self.devices: dict[str, NetDevice] = {}
         self.drops: Counter[DropReason] = Counter()
         self.ends: Counter[Verdict] = Counter()
+        self.received = 0  # frames, and datagrams of the host kernel
         self._ptypes: dict[int, PacketType] = {}
         self._dirty: dict[str, NetDevice] = {}
 
@@ -106,6 +107,7 @@ class NetCore:
 
     def netif_receive_skb(self, dev: NetDevice, skb: SkBuff) -> None:
         """Classify one frame by EtherType, walk it to its end, count its drop."""
+        self.received += 1
         dev.stats["rx_packets"] += 1
         dev.stats["rx_bytes"] += len(skb)
         skb.dev = dev.name

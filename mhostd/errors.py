@@ -73,3 +73,4 @@ class DropReason(enum.StrEnum):
 
 
 End = Verdict | DropReason
+OUTGOING = (DropReason.DEV_READY, DropReason.FULL_RING)  # what was not received

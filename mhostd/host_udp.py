@@ -64,7 +64,6 @@ class HostUdp:
 
     Attributes:
         queue_rcv: by address family, who takes what arrives; filled in by init.
-        rx_datagrams: that have arrived.
     """
 
     def __init__(self, core: NetCore, watch: Watch, links: Links | None = None) -> None:
@@ -77,7 +76,6 @@ class HostUdp:
         self._socks: dict[tuple[Sock, int], list[socket.socket]] = {}
         self._dropped: dict[socket.socket, int] = {}  # by the kernel, with SO_RXQ_OVFL
         self._buffer = bytearray(65536)
-        self.rx_datagrams = 0
         self.queue_rcv: dict[int, QueueRcv] = {}
 
     @staticmethod
@@ -321,7 +319,7 @@ class HostUdp:
                 break
             source = _from_sockaddr(s.family, address)
             payload = bytes(memoryview(self._buffer)[:octets])
-            self.rx_datagrams += 1
+            self._core.received += 1
             datagram = Datagram(payload, source, dev=dev, control=control)
             self._core.account(self.queue_rcv[s.family](sk, datagram))
         else:

@@ -89,6 +89,7 @@ class MhostProto:
             does nothing else.
         init: called when it is registered.
         exit: called when it is removed.
+        held: fragments that wait for the others now.
         counters: whatever the handler counts, for `mhostctl counters`.
     """
 
@@ -109,6 +110,7 @@ class MhostProto:
     udp: UdpOps | None = None
     init: Callable[[], None] = _nothing
     exit: Callable[[], None] = _nothing
+    held: Callable[[], int] = int
     counters: Counter[str] = field(default_factory=Counter)
 
 

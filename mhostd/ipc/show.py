@@ -12,7 +12,7 @@ from typing import Any
 
 from mhostd import __version__, native
 from mhostd.dev import NetCore
-from mhostd.errors import DropReason
+from mhostd.errors import OUTGOING, DropReason, Verdict
 from mhostd.mhost_table import MhostTable
 from mhostd.sock import Locator, Sock
 from mhostd.structs import Answer, MhostProto
@@ -179,7 +179,7 @@ class Show:
         ]
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """Of each device, each L3 handler, and all sockets together."""
+        """Of each device, each L3 handler, all sockets together, and where frames end."""
         counters = {dev.name: dict(dev.stats) for dev in self._core.devices.values()}
         counters |= {p.name: dict(p.counters) for p in self._table.protos.values()}
         socks = self._socks.values()
@@ -188,7 +188,25 @@ class Show:
             "tx_datagrams": sum(sk.tx_datagrams for sk in socks),
             "rx_drops": sum(sk.rx_drops for sk in socks),
         }
+        counters["accounting"] = self.accounting()
         return counters
+
+    def accounting(self) -> dict[str, int]:
+        """Where every frame, and every datagram of the host kernel, has ended.
+
+        `received` is the sum of the others: each ends once, or waits as a fragment.
+        """
+        protos = self._table.protos.values()
+        dropped = sum(self._core.drops.values()) - sum(self._core.drops[r] for r in OUTGOING)
+        return {
+            "received": self._core.received,
+            "delivered": self._core.ends[Verdict.DELIVERED],
+            "answered": self._core.ends[Verdict.ANSWERED],
+            "consumed": self._core.ends[Verdict.CONSUMED],
+            "absorbed": sum(p.counters["ip_reasm_absorbed"] for p in protos),
+            "dropped": dropped,
+            "held": sum(p.held() for p in protos),
+        }
 
     def drops(self) -> dict[str, int]:
         """How many frames and datagrams ended for each reason there is."""

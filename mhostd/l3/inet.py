@@ -104,6 +104,7 @@ class AfInet:
             rcv=self.inet_rcv,
             csum_pseudo=inet_csum_pseudo,
             fragments=True,
+            held=lambda: self._reassembly.fragments,
             path_mtu=self.inet_path_mtu,
         )
         counters = self.inet_mhost_proto.counters

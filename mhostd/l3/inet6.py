@@ -114,6 +114,7 @@ class AfInet6:
             rcv=self.inet6_rcv,
             csum_pseudo=inet6_csum_pseudo,
             fragments=True,
+            held=lambda: self._reassembly.fragments,
             path_mtu=self.inet6_path_mtu,
         )
         counters = self.inet6_mhost_proto.counters

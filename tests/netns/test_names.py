@@ -55,7 +55,7 @@ def test_names_of_the_system_come_change_and_go(host):
     (host.dir / "hosts").write_text("192.0.2.3 robot\n")
     until(lambda: locators(host) == {"robot": ["192.0.2.3"]}, "the TTL is over")
     app("sendto", "hello again", "robot", port)
-    assert app("recv")[1:] == ["192.0.2.3", port, "host_inet 192.0.2.3"]
+    assert app("recv")[1:] == ["192.0.2.3", port, "host_inet lo 192.0.2.3"]
 
     (host.dir / "hosts").write_text("")
     until(lambda: locators(host) == {}, "the name has vanished")

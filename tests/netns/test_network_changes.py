@@ -5,7 +5,7 @@ import time
 import pytest
 
 PEER = '[hosts]\npeer = {}\nme = ["192.0.2.1", "198.51.100.1", "203.0.113.9"]\n'
-FIRST, SECOND = "host_inet 192.0.2.1", "host_inet 198.51.100.1"  # where b hears a from
+FIRST, SECOND = "host_inet eth0 192.0.2.1", "host_inet eth1 198.51.100.1"  # as b hears a
 
 
 def until(condition, what, timeout_s=20):

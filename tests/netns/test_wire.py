@@ -66,7 +66,7 @@ def test_two_families_of_0x88b5_are_told_apart_on_one_interface(pair):
         peer("sendto", "hello", where, port)
         echo, _host, _port, via = peer("recv")
         assert echo.startswith(f"{l3} ")
-        assert via == f"{l3} {where}"
+        assert via == f"{l3} eth0 {where}"
     app("stop")
 
 
@@ -122,7 +122,7 @@ def test_loopback_means_what_it_means_to_every_other_program(pair):
     text, host, source_port, _via = kernel("recv")
     assert (text, host) == ("hello", "127.0.0.1")
     kernel("sendto", "back", host, source_port)
-    assert ours("recv") == ["back", "127.0.0.1", port, "host_inet 127.0.0.1"]
+    assert ours("recv") == ["back", "127.0.0.1", port, "host_inet lo 127.0.0.1"]
 
 
 def test_our_own_addresses_are_reached_without_leaving_the_host(pair):
