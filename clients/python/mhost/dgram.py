@@ -46,12 +46,15 @@ class Socket(Handle):
 
     The first send to a destination waits for the daemon and raises its error; later ones
     do not wait, and an error of theirs is raised by the next send to that destination
-    and, on a connected socket, is SO_ERROR, as with a kernel socket.
+    and, on a connected socket, is SO_ERROR, as with a kernel socket. With IP_RECVERR,
+    IPV6_RECVERR or MHOST_RECVERR set, errors that came back are SO_ERROR also on another,
+    and recvmsg(MSG_ERRQUEUE) tells of each.
 
-    It may be used from several threads. A child made by fork() opens sockets of its own.
+    It may be used from several threads, and signal handlers that return interrupt no call
+    (PEP 475). A child made by fork() opens sockets of its own.
 
-    An error on the error queue (IP_RECVERR, IPV6_RECVERR, MHOST_RECVERR) makes fileno()
-    readable, where a kernel socket has POLLERR: an eventfd has no such event.
+    An error that waits makes fileno() readable, where a kernel socket has POLLERR: an
+    eventfd has no such event.
     """
 
     # --- names
