@@ -8,20 +8,16 @@ import os
 import socket
 import struct
 import termios
-import threading
-import time
-import warnings
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from mhost.channel import REPLY_TIMEOUT_S
 from mhost.errqueue import Ancillary, error_message, fit, no_error
+from mhost.exchange import REPLY_TIMEOUT_S
+from mhost.handle import RCVTIMEO, SNDTIMEO, Handle
 from mhost.names import Address
-from mhost.sk import Sk, attach, check_send_flags, detach
+from mhost.sk import check_send_flags
 from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.uapi import (
-    AF_MHOST,
     CONTROL_MAX,
     GetName,
     GetSockOpt,
@@ -35,15 +31,13 @@ Buffer = bytes | bytearray | memoryview
 _BUFFERS_MAX = 1024  # UIO_MAXIOV of linux/uio.h
 _TIMEVAL = struct.Struct("=qq")
 _NOBODY: Any = None  # the source of what recvfrom() returns after shutdown()
-_RCVTIMEO = (socket.SOL_SOCKET, socket.SO_RCVTIMEO)
-_SNDTIMEO = (socket.SOL_SOCKET, socket.SO_SNDTIMEO)
 _BINDTODEVICE = (socket.SOL_SOCKET, socket.SO_BINDTODEVICE)
 _IFNAMSIZ = 16  # octets, linux/if.h
 _SO_ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
 _FIONREAD, _SIOCOUTQ = termios.FIONREAD, termios.TIOCOUTQ
 
 
-class Socket:
+class Socket(Handle):
     """One AF_MHOST datagram socket; its protocol is always UDP.
 
     Addresses are tuples (host, port). `host` is an IPv4 or IPv6 literal, `proto:address`
@@ -59,156 +53,6 @@ class Socket:
     An error on the error queue (IP_RECVERR, IPV6_RECVERR, MHOST_RECVERR) makes fileno()
     readable, where a kernel socket has POLLERR: an eventfd has no such event.
     """
-
-    def __init__(
-        self,
-        family: int = AF_MHOST,
-        type: int = socket.SOCK_DGRAM,
-        proto: int = 0,
-        fileno: int | None = None,
-    ) -> None:
-        """Open it, or take up again what detach() returned.
-
-        Raises:
-            ConnectionRefusedError: no daemon answers; the text says what to do.
-            OSError: EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EMFILE; EBADF for a
-                descriptor that is not a detached one.
-        """
-        self.family, self.type, self.proto = AF_MHOST, socket.SOCK_DGRAM, socket.IPPROTO_UDP
-        self._closed = True  # until it is open, for __del__
-        blocking = not type & socket.SOCK_NONBLOCK
-        type_ = type & ~(socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._timeout_s: float | None = None if blocking else 0.0
-        self._timeo_s = {_RCVTIMEO: 0.0, _SNDTIMEO: 0.0}
-        self._sk = Sk(family, type_, proto) if fileno is None else attach(fileno)
-        self._fd = self._sk.arrived.fileno() if fileno is None else fileno
-        self._closed = False
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else f"fd={self._fd}, port={self._sk.port}"
-        return f"<mhost.Socket {state}, peer={self._sk.peer}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        *_exception: type[BaseException] | BaseException | TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._closed and not self._sk.channel.inherited:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            if self._let_go():
-                self._sk.abandon()
-
-    def fileno(self) -> int:
-        """A descriptor that is readable when recvfrom() would return; -1 once closed."""
-        return -1 if self._closed else self._fd
-
-    def close(self) -> None:
-        """Close it; its port is free when this returns, unless dup() has made another.
-
-        Receivers that are blocked on this object in other threads get EBADF.
-        """
-        if self._closed:
-            return
-        if self._sk.channel.inherited:  # a child's copies of the locks may be held
-            self._closed = True
-        elif self._let_go():
-            self._sk.close()
-        else:
-            self._sk.arrived.wake()
-
-    def _let_go(self) -> bool:
-        """Close this object; whether it was the last one of its socket."""
-        with self._sk.refs_lock:
-            if self._closed:
-                return False
-            self._closed = True
-            self._sk.refs -= 1
-            last = self._sk.refs == 0
-        if self._fd != self._sk.arrived.fileno():
-            os.close(self._fd)
-        return last
-
-    def dup(self) -> Socket:
-        """Another object on the same socket, with a descriptor of its own.
-
-        The socket is closed when the last of them is.
-        """
-        self._check_open()
-        other = object.__new__(Socket)
-        other.__dict__.update(self.__dict__, _closed=True)
-        with self._sk.refs_lock:
-            self._check_open()
-            other._fd = os.dup(self._fd)
-            self._sk.refs += 1
-        other._closed = False
-        return other
-
-    def detach(self) -> int:
-        """Close this object and leave the socket open; Socket(fileno=...) takes it up.
-
-        Returns:
-            The descriptor; it is only good in this process. os.close() on it leaves the
-            socket open: close what Socket(fileno=...) gives instead.
-        """
-        if self._closed:
-            return -1
-        self._check_open()
-        self._closed = True
-        detach(self._fd, self._sk)
-        return self._fd
-
-    def get_inheritable(self) -> bool:
-        """Whether the descriptor outlives exec(); a program cannot use it there."""
-        self._check_open()
-        return os.get_inheritable(self._fd)
-
-    def set_inheritable(self, inheritable: bool) -> None:
-        """Have the descriptor outlive exec(), or not."""
-        self._check_open()
-        os.set_inheritable(self._fd, inheritable)
-
-    # --- modes
-
-    def setblocking(self, flag: bool) -> None:
-        """Block for ever, or not at all."""
-        self._check_open()
-        self._timeout_s = None if operator.index(flag) else 0.0
-
-    def getblocking(self) -> bool:
-        """Whether it blocks at all."""
-        return self._timeout_s != 0.0
-
-    def settimeout(self, value: float | None) -> None:
-        """Block for that many seconds; None for ever, 0 not at all."""
-        self._check_open()
-        if value is not None and (value < 0 or value != value):
-            raise ValueError("Timeout value out of range")
-        if value is not None and value > threading.TIMEOUT_MAX:
-            raise OverflowError("timeout doesn't fit into C timeval")
-        self._timeout_s = value
-
-    def gettimeout(self) -> float | None:
-        """Return what settimeout() was given."""
-        return self._timeout_s
-
-    @property
-    def timeout(self) -> float | None:
-        """The same, as in the stdlib."""
-        return self._timeout_s
-
-    def _deadline(self, flags: int, option: tuple[int, int]) -> float | None:
-        """Until when to wait: settimeout(), else SO_RCVTIMEO or SO_SNDTIMEO."""
-        if flags & socket.MSG_DONTWAIT:
-            return time.monotonic()
-        timeout_s = self._timeout_s
-        if timeout_s is None:
-            timeout_s = self._timeo_s[option] or None
-        return None if timeout_s is None else time.monotonic() + timeout_s
 
     # --- names
 
@@ -357,7 +201,7 @@ class Socket:
         if flags:
             check_send_flags(flags)
         waits = self._timeout_s != 0 and not flags & socket.MSG_DONTWAIT
-        deadline = self._deadline(flags, _SNDTIMEO)
+        deadline = self._deadline(flags, SNDTIMEO)
         try:
             return self._sk.send(payload, None, deadline, waits, control)
         except (TimeoutError, BlockingIOError) as err:
@@ -370,7 +214,7 @@ class Socket:
         if flags:
             check_send_flags(flags)
         waits = self._timeout_s != 0 and not flags & socket.MSG_DONTWAIT
-        deadline = self._deadline(flags, _SNDTIMEO)
+        deadline = self._deadline(flags, SNDTIMEO)
         # A non-blocking call cannot do without a look-up either.
         patience_s = REPLY_TIMEOUT_S if self._timeout_s is None else self._timeout_s or 1.0
         patience_s = min(patience_s, REPLY_TIMEOUT_S)
@@ -381,10 +225,10 @@ class Socket:
             raise self._too_late(err, flags) from None
 
     def _too_late(self, err: OSError, flags: int) -> OSError:
-        """What a call gives that waited in vain: as settimeout() or as SO_SNDTIMEO says."""
+        """What a call gives that waited in vain: as settimeout() or as SOSNDTIMEO says."""
         if self._timeout_s and not flags & socket.MSG_DONTWAIT:
             return TimeoutError("timed out")
-        if err.errno is None:  # the deadline of SO_SNDTIMEO
+        if err.errno is None:  # the deadline of SOSNDTIMEO
             return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return err
 
@@ -494,7 +338,7 @@ class Socket:
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
         sk = self._sk
-        deadline = self._deadline(flags, _RCVTIMEO)
+        deadline = self._deadline(flags, RCVTIMEO)
         while True:
             self._check_open()
             record = sk.take(peek=bool(flags & socket.MSG_PEEK))
@@ -507,17 +351,9 @@ class Socket:
                     raise TimeoutError("timed out")
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise OSError(errno.EBADF, "the socket is closed")
-        if self._sk.channel.inherited:
-            raise OSError(
-                errno.EBADF, "the socket was opened before fork(); open it in the child"
-            )
-
 
 def _seconds(value: int | Buffer) -> float:
-    """Read a struct timeval of SO_RCVTIMEO or SO_SNDTIMEO; 0 is for ever."""
+    """Read a struct timeval of SORCVTIMEO or SOSNDTIMEO; 0 is for ever."""
     octets = b"" if isinstance(value, int) else bytes(value)
     if len(octets) < _TIMEVAL.size:
         raise OSError(

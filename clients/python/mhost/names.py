@@ -8,8 +8,9 @@ import socket
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mhost.channel import REPLY_TIMEOUT_S, Channel
+from mhost.channel import Channel
 from mhost.daemon import channel
+from mhost.exchange import REPLY_TIMEOUT_S
 from mhostd.uapi import (
     ADDRESS_MAX,
     AF_INET,

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from mhost.channel import Channel, OtherSessionError
+from mhost.channel import Channel
 from mhost.daemon import channel
+from mhost.exchange import OtherSessionError
 from mhost.names import Address, names_of
 from mhost.receive import ReceiveQueue
 from mhostd.uapi import (
