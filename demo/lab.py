@@ -200,7 +200,12 @@ class Lab:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            for host in self.hosts.values() if kind is None else ():
+                if host.daemon is not None and host.daemon.poll() is None:
+                    host.check_accounts()
+        finally:
+            self.close()
 
     def host(self, name: str) -> Host:
         """Add a host."""
@@ -215,14 +220,7 @@ class Lab:
             host.ip(f"link set {name} up")
 
     def close(self) -> None:
-        """End everything, once the accounts of every daemon have been looked at."""
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._close)
-            for host in self.hosts.values():
-                if host.daemon is not None and host.daemon.poll() is None:
-                    host.check_accounts()
-
-    def _close(self) -> None:
+        """End everything."""
         for host in reversed(list(self.hosts.values())):
             host.close()
         self._directory.cleanup()

@@ -254,6 +254,9 @@ class HostUdp:
                 if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
                     self._core.kfree_skb(DropReason.FULL_RING)
                     return
+                if err.errno == errno.EINVAL and self._lost_its_address(s):
+                    s = self._there(socks)  # before netlink has told
+                    continue
                 # With IP_RECVERR a pending error of an earlier datagram is raised here
                 # instead of sending; take it off the queue and send. EMSGSIZE is of this
                 # one, though it is on the queue as well.
@@ -296,6 +299,12 @@ class HostUdp:
                     here[at] = not any(at.address) or self._still(at)
                 if not here[at]:
                     self._gone.add(s)
+
+    def _lost_its_address(self, s: socket.socket) -> bool:
+        at = _from_sockaddr(s.family, s.getsockname())._replace(port=0)
+        if any(at.address) and not self._still(at):
+            self._gone.add(s)
+        return s in self._gone
 
     def _still(self, at: SockaddrMhost) -> bool:
         try:
