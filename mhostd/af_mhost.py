@@ -287,7 +287,7 @@ class AfMhost:
         sa: SockaddrMhost | None,
         now: float,
         control: bytes = b"",
-    ) -> None:
+    ) -> tuple[MhostProto, SockaddrMhost]:
         """sendmsg(2): translate, bind if unbound, send; nothing is sent on error.
 
         For an AF_MHOST destination a locator that refuses the datagram at once is
@@ -299,6 +299,9 @@ class AfMhost:
             sa: destination, or None for the connected peer.
             now: seconds of a monotonic clock.
             control: control messages (cmsg.py), for this datagram alone.
+
+        Returns:
+            The protocol that sent it, and the locator that it went to.
 
         Raises:
             MhostError: EPIPE after shutdown, EDESTADDRREQ, EMSGSIZE, EINVAL for
@@ -344,7 +347,7 @@ class AfMhost:
                 failed = err
             else:
                 sk.tx_datagrams += 1
-                return
+                return proto, locator
 
     def _heard(self, sk: Sock, sa: SockaddrMhost) -> Heard | None:
         """Where the destination called us from, unless we call first."""

@@ -68,6 +68,7 @@ class DropReason(enum.StrEnum):
     NO_SOCKET = "no_socket"  # nobody has the port
     SOCKET_FILTER = "socket_filter"  # connected to somebody else
     SOCKET_RCVBUFF = "socket_rcvbuff"  # the socket's receive buffer is full
+    CPU_BACKLOG = "cpu_backlog"  # too many frames wait for the walk
     DEV_READY = "dev_ready"  # going out: the device is down
     FULL_RING = "full_ring"  # going out: the device takes no more
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mhostd.sock import Locator
@@ -33,6 +33,11 @@ class Fault:
 class Faults(dict[tuple[Locator, int], Fault]):
     """By locator and port; port 0 is every port of it."""
 
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        """Begin with none; `changed` is called whenever there is another, or one less."""
+        super().__init__()
+        self._changed = changed
+
     def failed(self, locator: Locator, err: int, now: float, port: int = 0) -> None:
         """Pass a locator over for a while: 1 s, doubled up to 30 s while it fails.
 
@@ -47,20 +52,23 @@ class Faults(dict[tuple[Locator, int], Fault]):
             if len(self) >= FAULTS_MAX:
                 del self[next(iter(self))]
             self[locator, port] = Fault(err, now + RETRY_MIN_S, RETRY_MIN_S)
+            self._changed()
         elif now >= fault.retry_s:  # not once more for every datagram of one burst
             fault.backoff_s = min(2 * fault.backoff_s, RETRY_MAX_S)
             fault.errno, fault.retry_s = err, now + fault.backoff_s
+            self._changed()
 
     def heard(self, locator: Locator, port: int) -> None:
         """A datagram came from there, so it works again."""
-        if self:
-            self.pop((locator, 0), None)
-            self.pop((locator, port), None)
+        for key in ((locator, 0), (locator, port)) if self else ():
+            if self.pop(key, None) is not None:
+                self._changed()
 
     def link_up(self) -> None:
         """An interface has a link again: what was lost for want of one is tried at once."""
         for key in [key for key, fault in self.items() if fault.errno == errno.ENETDOWN]:
             del self[key]
+            self._changed()
 
     def routes_mended(self, prefixes: Collection[tuple[int, bytes, int]]) -> None:
         """There is another way to these prefixes: what is in them is tried at once.
@@ -80,6 +88,7 @@ class Faults(dict[tuple[Locator, int], Fault]):
                 for f, bits in lengths
             ):
                 del self[key]
+                self._changed()
 
     def not_before(self, locator: Locator, port: int, now: float) -> float:
         """When to use a locator for a port again; 0 if it is not passed over."""

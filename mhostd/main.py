@@ -19,16 +19,18 @@ from pathlib import Path
 import uvloop
 import zmq
 
-from mhostd import __version__
+from mhostd import __version__, native
 from mhostd.config import Config, ConfigError, parse_config
 from mhostd.dev import NetCore
 from mhostd.errors import MhostError
 from mhostd.eth import EthDevice
+from mhostd.fast import FastLane
 from mhostd.host_udp import HostUdp
 from mhostd.init import bind_hosts, check_config, mhost_init, read_hosts
 from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
 from mhostd.ipc.door import Door
+from mhostd.ipc.handover import Handover
 from mhostd.ipc.show import Show
 from mhostd.links import Link, Links
 from mhostd.lock import DeviceLock, SocketLock
@@ -121,10 +123,17 @@ class Daemon:
         tun = None
         if config.tun is not None:
             cleanup.callback(DeviceLock(config.tun.name).close)
-            tun = TunDevice(core, config.tun.name, config.tun.mtu, self._tun_deleted)
+            tun = TunDevice(
+                core,
+                config.tun.name,
+                config.tun.mtu,
+                self._tun_deleted,
+                vnet=native.Lane is not None,
+            )
             cleanup.callback(tun.close)
             tun.configure(config.tun)
-            poller.watch(tun.fileno(), tun.on_readable)
+            if native.Lane is None:
+                poller.watch(tun.fileno(), tun.on_readable)
         ethernet = []
         for section in config.ethernet:
             cleanup.callback(DeviceLock(section.device).close)
@@ -150,6 +159,7 @@ class Daemon:
             port_limit=port_limit,
         )
 
+        self._fast = self._fast_lane(tun, cleanup)
         self._hosts = read_hosts(stack.table, config)
         monitor = Monitor(self._network_changed)
         cleanup.callback(monitor.close)
@@ -164,7 +174,9 @@ class Daemon:
             self._warnings,
             poller.soon,
             rtnetlink.addresses,
+            self._fast.sync if self._fast else lambda: None,
         )
+        lane_socket = f"{config.ipc.socket.removeprefix('ipc://')}.lane" if self._fast else ""
         self._calls = calls = Calls(
             stack.af_mhost,
             stack.table,
@@ -173,6 +185,8 @@ class Daemon:
             show,
             Admin(stack.table, stack.l3_set),
             config.ipc.admin_socket,
+            self._fast,
+            lane_socket,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         cleanup.callback(context.destroy, 0)
@@ -190,9 +204,30 @@ class Daemon:
         for door in self._doors:
             for fd, callback in door.filenos():
                 poller.watch(fd, callback)
+        if self._fast is not None:
+            self._fast.records, self._fast.gone = calls.ring, calls.gone
+            socks = stack.af_mhost.socks
+            handover = Handover(lane_socket, self._fast, socks, poller.watch, ipc.group)
+            cleanup.callback(handover.close)
         self._retrying = False
         self._timer_s: float | None = None
         poller.flush = self._flush
+
+    def _fast_lane(
+        self, tun: TunDevice | None, cleanup: contextlib.ExitStack
+    ) -> FastLane | None:
+        """The native thread, started, and what the walk has of it; None without C."""
+        if native.Lane is None:
+            return None
+        device = (tun.fileno(), tun.vnet, tun.uso) if tun else ()
+        lane = native.Lane(*device)
+        cleanup.callback(lane.stop)
+        stack, lo = self._stack, self._core.devices["lo"]
+        fast = FastLane(lane, self._core, stack.table, stack.udp, tun, lo)
+        fast.deleted = self._tun_deleted
+        self._poller.watch(lane.fileno(), fast.on_readable)
+        lane.start()
+        return fast
 
     async def serve(self) -> None:
         """Serve until a signal says stop."""
@@ -219,6 +254,8 @@ class Daemon:
         self._core.run_timers()
         self._core.flush()
         self._calls.flush()
+        if self._fast is not None:
+            self._fast.settle()
         for door in self._doors:
             door.settle()
         if self._calls.waiting and not self._retrying:
@@ -271,6 +308,7 @@ class Daemon:
             log.info("device %s is another one now; listening on it", link.name)
         if dev.up != link.up:
             dev.up = link.up
+            self._stack.table.changes += 1
             log.info("device %s is %s", link.name, "up" if link.up else "down")
 
     def _tun_deleted(self) -> None:

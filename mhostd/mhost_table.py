@@ -59,21 +59,26 @@ class MhostTable:
     Attributes:
         protos: by number.
         ifindex: index of an interface by name, 0 if there is none.
+        changes: goes up when translation may say something else than before.
     """
 
     def __init__(self, ifindex: Callable[[str], int] = lambda _name: 0) -> None:
         """Begin empty; `ifindex` gives the index of an interface, or 0."""
         self.ifindex = ifindex
+        self.changes = 0
         self.protos: dict[int, MhostProto] = {}  # by number
         self._by_name: dict[str, int] = {}
         self._by_family: dict[int, list[MhostProto]] = {}
         self.hosts: dict[str, Host] = {}
-        self.faults = Faults()
+        self.faults = Faults(self._changed)
         self._numbers = itertools.count(1)
         self._handles = itertools.count(1)
         self._by_handle: dict[int, Host] = {}
         self._owners: dict[Locator, list[Host]] = {}
         self._routes: dict[int, list[tuple[int, int, MhostProto]]] = {}
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     # --- protocols
 
@@ -104,6 +109,7 @@ class MhostTable:
                     f"{proto.name} wants is {taken.name}'s; unregister that one first",
                 )
         proto.init()
+        self.changes += 1
         number = next(self._numbers)
         self.protos[number] = proto
         self._by_name[proto.name] = number
@@ -119,6 +125,7 @@ class MhostTable:
             MhostError: ENOENT if there is none of that name.
         """
         number = self.proto_number(name)
+        self.changes += 1
         proto = self.protos.pop(number)
         del self._by_name[name]
         self._by_family[proto.family].remove(proto)
@@ -170,6 +177,7 @@ class MhostTable:
         if not all(locator.address for locator in locators):
             raise MhostError(errno.EINVAL, f"host {name}: `*` is no locator")
         host = self._host(name)
+        self.changes += 1
         for locator in locators:
             if locator not in host.bound:
                 host.bound.append(locator)
@@ -191,6 +199,7 @@ class MhostTable:
             if locator not in host.bound:
                 text = self.mhost_ntop(SockaddrMhost(*locator[:1], 0, locator.address))
                 raise MhostError(errno.ENOENT, f"host {name} has no locator {text}")
+        self.changes += 1
         for locator in list(dict.fromkeys(locators or host.bound)):
             host.bound.remove(locator)
             self._owners[locator].remove(host)

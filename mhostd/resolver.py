@@ -50,6 +50,7 @@ class Resolver:
     def reload(self, config: ResolverConfig) -> None:
         """Take over another configuration; an answer keeps the TTL that it got."""
         if config.system != self._config.system:
+            self._table.changes += 1
             for host in self._table.hosts.values():
                 host.resolved = None
         self._config = config
@@ -95,6 +96,7 @@ class Resolver:
         host = self._table.hosts.get(name)
         if host is not None:
             believe(host, locators, self._core.clock(), self._config)
+            self._table.changes += 1
             if self._config.system:
                 self._core.add_timer(host.expires_s, partial(self._expired, host))
         for done in self._waiting.pop(name):
@@ -106,6 +108,7 @@ class Resolver:
             return  # it was asked for again meanwhile, or nobody holds it any longer
         if host.bound or not host.resolved:
             host.resolved = None  # the next send asks
+            self._table.changes += 1
         else:
             self.resolve(host.name, lambda: None)
 

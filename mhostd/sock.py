@@ -163,6 +163,9 @@ class Sock:
         structures: memberships and the interface for multicast, the same.
         device: name of the only device it uses (SO_BINDTODEVICE); empty is any.
         wants_control: control messages are to come with each datagram.
+        slot: its place in the fast lane, -1 if its data goes over ZeroMQ.
+        used: with a slot, octets of records that the client has not taken.
+        heard: goes up when `callers` says something else of a peer than before.
         callers: where a peer last called us from, None if we called it first. An
             answer goes back the way the question came.
     """
@@ -190,6 +193,14 @@ class Sock:
     structures: list[tuple[tuple[int, int], bytes]] = field(default_factory=list)
     device: str = ""
     wants_control: bool = False
+    slot: int = -1
+    used: Callable[[], int] | None = None
+    heard: int = 0
+
+    @property
+    def rmem_alloc(self) -> int:
+        """Octets of records that wait, here and in the client (sk_rmem_alloc)."""
+        return self.rmem_queued + (self.used() if self.used else self.rmem_sent)
 
 
 def sock_called(sk: Sock, key: CallerKey, heard: Heard | None) -> None:
@@ -202,7 +213,9 @@ def sock_called(sk: Sock, key: CallerKey, heard: Heard | None) -> None:
         if len(sk.callers) >= CALLERS_MAX:
             sk.callers.popitem(last=False)
         sk.callers[key] = heard
+        sk.heard += heard is not None
     elif heard is not None and sk.callers[key] is not None:
+        sk.heard += sk.callers[key] != heard
         sk.callers[key] = heard
 
 
@@ -212,7 +225,7 @@ def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> End:
     As in Linux a datagram is let in while the buffer is not full yet, so one
     larger than the whole buffer still arrives.
     """
-    if sk.rmem_queued + sk.rmem_sent >= sk.rcvbuf:
+    if sk.rmem_alloc >= sk.rcvbuf:
         sk.rx_drops += 1
         return DropReason.SOCKET_RCVBUFF
     sk.rmem_queued += record_size(len(datagram.payload), len(datagram.control))

@@ -79,6 +79,9 @@ class MhostProto:
         mtu: octets of UDP header and payload that go out in one packet.
         fragments: more than that goes out in several.
         path_mtu: octets of L3 packet that reach an address (RFC 1191, RFC 8201).
+        flow_header: the L3 header, from one address to another, of every UDP packet
+            that goes out whole as the skb says, its lengths and checksum 0, and how
+            many octets may follow it; None if the walk must look at each.
         device: name of the device it sends to, for display.
         up: whether it can send now.
         sendmsg: put the L3 header on (source, destination) and send to L2.
@@ -107,6 +110,7 @@ class MhostProto:
     csum_pseudo: Callable[[bytes, bytes, int], int]
     fragments: bool = False
     path_mtu: Callable[[bytes], int] | None = None
+    flow_header: Callable[[SkBuff, bytes, bytes], tuple[bytes, int] | None] | None = None
     udp: UdpOps | None = None
     init: Callable[[], None] = _nothing
     exit: Callable[[], None] = _nothing

@@ -1,17 +1,20 @@
 """The TUN device: a descriptor to read frames from and write frames to.
 
-Opened through pytun without IFF_NO_PI, so each frame has `struct tun_pi` in front:
+Opened through pytun without IFF_NO_PI, so each frame has `struct tun_pi` in front, and
+where the fast lane reads it (mhostd/fast.py) `struct virtio_net_hdr` behind that:
 
-    octet  0       2       4
-           +-------+-------+------
-           | flags | proto | packet      (linux/if_tun.h)
-           +-------+-------+------
+    octet  0       2       4              14
+           +-------+-------+--------------+------
+           | flags | proto | virtio_net   | packet   (linux/if_tun.h, linux/virtio_net.h)
+           +-------+-------+--------------+------
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
+import logging
 import os
 import struct
 from collections.abc import Callable
@@ -27,16 +30,35 @@ from mhostd.skb import SkBuff
 RX_BATCH = 64  # frames per wake, so that neither side can starve the other
 
 _TUN_PI = struct.Struct("!HH")
+_VNET = bytes(10)  # struct virtio_net_hdr of a packet that is complete
 _IFA_F_NODAD = 0x02
+
+# linux/if_tun.h
+_TUNSETOFFLOAD = 0x400454D0
+_TUN_F_CSUM, _TUN_F_USO4, _TUN_F_USO6 = 0x01, 0x20, 0x40
+
+log = logging.getLogger(__name__)
 
 
 class TunDevice(NetDevice):
-    """A NetDevice that owns a TUN interface."""
+    """A NetDevice that owns a TUN interface.
+
+    Attributes:
+        vnet: frames have a struct virtio_net_hdr, and on_readable() cannot read them.
+        uso: super-packets of UDP may be written, and come (UDP segmentation offload).
+    """
 
     kind = "tun"
 
     def __init__(
-        self, core: NetCore, name: str, mtu: int, deleted: Callable[[], None] = lambda: None
+        self,
+        core: NetCore,
+        name: str,
+        mtu: int,
+        deleted: Callable[[], None] = lambda: None,
+        *,
+        vnet: bool = False,
+        ioctl: Callable[[int, int, int], object] = fcntl.ioctl,
     ) -> None:
         """Open the interface; it goes away when it is closed.
 
@@ -45,6 +67,8 @@ class TunDevice(NetDevice):
             name: of the interface.
             mtu: octets of packet.
             deleted: called when somebody else has deleted it.
+            vnet: ask for offloads; whoever reads frames must know them.
+            ioctl: fcntl.ioctl, or what a kernel without offloads would say.
 
         Raises:
             MhostError: EBUSY if another process has it, EPERM without CAP_NET_ADMIN,
@@ -54,11 +78,28 @@ class TunDevice(NetDevice):
         self._core = core
         self._deleted = deleted
         try:
-            self._tun = pytun.TunTapDevice(name=name, flags=pytun.IFF_TUN)
+            flags = pytun.IFF_TUN | (pytun.IFF_VNET_HDR if vnet else 0)
+            self._tun = pytun.TunTapDevice(name=name, flags=flags)
         except (OSError, pytun.Error) as err:
             raise _cannot_open(name, err) from None
         os.set_inheritable(self._tun.fileno(), False)
         os.set_blocking(self._tun.fileno(), False)
+        self.vnet = vnet
+        self.uso = vnet and self._offload(ioctl)
+        self._prefix = len(_VNET) if vnet else 0
+
+    def _offload(self, ioctl: Callable[[int, int, int], object]) -> bool:
+        """Ask for checksum and UDP segmentation offload; whether the kernel has the latter."""
+        wanted = _TUN_F_CSUM | _TUN_F_USO4 | _TUN_F_USO6
+        try:
+            ioctl(self._tun.fileno(), _TUNSETOFFLOAD, wanted)
+        except OSError as err:
+            log.warning(
+                "device %s: no UDP segmentation offload (%s), as before Linux 6.2; datagrams "
+                "go one by one", self.name, err.strerror,
+            )  # fmt: skip
+            return False
+        return True
 
     def configure(self, tun: Tun) -> None:
         """Give the kernel's end its addresses, MTU and routes, and bring it up.
@@ -133,6 +174,8 @@ class TunDevice(NetDevice):
         fd = self._tun.fileno()
         for skb in queue:
             octets = len(skb)
+            if self._prefix:
+                skb.push(self._prefix)[:] = _VNET
             _TUN_PI.pack_into(skb.push(_TUN_PI.size), 0, 0, skb.protocol)
             try:
                 os.write(fd, skb.data)

@@ -87,6 +87,12 @@ DATA_HLEN = _DATA.size
 DATA_MAGIC = 0xC1
 
 
+# Shared memory (docs/ipc.md): what a client sends for a socket, with a sealed memfd and an
+# end of a pair of sockets; the answer is an errno in four octets, then a text.
+LANE = struct.Struct("=II")  # VERSION, socket number
+LANE_OCTETS = 4096 + 2 * (1 << 20)  # of the memfd
+
+
 class Record(NamedTuple):
     """One datagram between application and daemon.
 
@@ -154,11 +160,16 @@ def unpack_data(message: bytes) -> tuple[int, Iterator[Record]]:
     magic, version, _zero, sock = _DATA.unpack_from(message)
     if (magic, version) != (DATA_MAGIC, VERSION):
         raise ValueError(f"data message 0x{magic:02x} version {version}; want 0xc1 1")
-    return sock, _unpack_records(message)
+    return sock, unpack_records(message, DATA_HLEN)
 
 
-def _unpack_records(message: bytes) -> Iterator[Record]:
-    at, end = DATA_HLEN, len(message)
+def unpack_records(message: bytes, at: int = 0) -> Iterator[Record]:
+    """Read the records that stand in `message` from octet `at` on.
+
+    Raises:
+        ValueError: as unpack_data().
+    """
+    end = len(message)
     while at < end:
         if end - at < RECORD_HLEN:
             raise ValueError(f"record at octet {at}: {end - at} octets are no header")
@@ -433,12 +444,15 @@ class HelloReply(NamedTuple):
             nothing in it.
         l3: (number, name, family) of each registered handler.
         admin_socket: where the verbs that change something are taken.
+        lane_socket: path of the UNIX socket that takes a socket's shared memory; empty
+            if this daemon has none.
     """
 
     version: int
     instance: str
     l3: list[tuple[int, str, int]]
     admin_socket: str
+    lane_socket: str = ""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -1,6 +1,7 @@
 """What mhostd uses of python-pytun, which ships no types."""
 
 IFF_TUN: int
+IFF_VNET_HDR: int
 IFF_NO_PI: int
 
 class Error(Exception): ...

@@ -60,13 +60,13 @@ class Node:
         errors: (sock, errno, destination, local) of each error_report.
     """
 
-    def __init__(self, number=1, config=CONFIG, kernel=None):
+    def __init__(self, number=1, config=CONFIG, kernel=None, tun=None):
         self.now = 1000.0
         self.errors = []
         self.client = Client(pid=100 + number, uid=0, program="test")
         self.core = NetCore(lambda: self.now)
         self.config = parse_config(config.format(n=number, kernel=100 + number))
-        self.tun = NetDevice("mhost0")
+        self.tun = NetDevice("mhost0") if tun is None else tun(self.core)
         self.ethernet = tuple(NetDevice(eth.device) for eth in self.config.ethernet)
         self.stack = mhost_init(
             self.config,

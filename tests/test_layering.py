@@ -19,9 +19,9 @@ TABLE = {
     2: "structs faults links ip_cmsg",
     3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu",
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost",
-    5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
+    5: "fast l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
     6: "tun eth lo host_udp netlink resolver name_service privileges lock poller "
-    "ipc.admin ipc.calls ipc.door ipc.show",
+    "ipc.admin ipc.calls ipc.door ipc.handover ipc.show",
     7: "init",
     8: "main",
     9: "__main__",

@@ -11,10 +11,12 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mhostd.af_mhost import AfMhost
 from mhostd.errors import HostUnresolvedError, MhostError
+from mhostd.fast import FastLane
 from mhostd.mhost_table import MhostTable, host_key
 from mhostd.sock import Client, Datagram, SkError, Sock, sock_dequeue, sock_rfree
 from mhostd.structs import Answer, ProtoOps
@@ -55,6 +57,7 @@ from mhostd.uapi import (
     pack_data,
     pack_record,
     unpack_data,
+    unpack_records,
 )
 
 BATCH_OCTETS = 1 << 16  # of records in one data message to an application
@@ -83,6 +86,8 @@ class Calls:
         show: Callable[[str, Answer, int], None],
         admin: Callable[[AdminRequest], Any],
         admin_socket: str,
+        fast: FastLane | None = None,
+        lane_socket: str = "",
     ) -> None:
         self._af_mhost = af_mhost
         self._table = table
@@ -91,6 +96,8 @@ class Calls:
         self._show = show
         self._admin = admin
         self._admin_socket = admin_socket
+        self._fast = fast
+        self._lane_socket = lane_socket
         self._instance = os.urandom(8).hex()
         self._sessions = itertools.count(1)
         self._ready: dict[Sock, None] = {}
@@ -152,7 +159,7 @@ class Calls:
                 protos = self._table.protos.items()
                 l3 = [(number, p.name, p.family) for number, p in protos]
                 session = f"{self._instance}-{next(self._sessions)}"
-                return HelloReply(VERSION, session, l3, self._admin_socket)
+                return HelloReply(VERSION, session, l3, self._admin_socket, self._lane_socket)
             case Socket(family=family, type=type_, proto=proto):
                 sk = self._af_mhost.mhost_create(
                     client, family, type_, proto, self._sk_data_ready, self._sk_error_report
@@ -178,21 +185,43 @@ class Calls:
             )
         call = self._af_mhost
         match request:
+            case GetName(peer=peer):
+                return call.mhost_getname(sk, peer)
+            case GetSockOpt(level=level, option=option):
+                return call.mhost_getsockopt(sk, level, option, self._clock())
+        if self._fast is not None and sk.slot >= 0:
+            self._fast.catch_up(sk)
+        port = sk.sport
+        try:
+            return self._change(sk, request)
+        finally:
+            if self._fast is not None:
+                self._fast.changed(sk, port)
+
+    def _change(self, sk: Sock, request: SocketRequest) -> Any:
+        call = self._af_mhost
+        match request:
             case Bind(sa=sa):
                 return call.mhost_bind(sk, sa)
             case Connect(sa=sa):
                 return call.mhost_connect(sk, sa, self._clock())
-            case GetName(peer=peer):
-                return call.mhost_getname(sk, peer)
             case Shutdown(how=how):
                 return call.mhost_shutdown(sk, how)
             case Close():
-                self._ready.pop(sk, None)
-                return call.mhost_release(sk)
+                return self._close(sk)
             case SetSockOpt(level=level, option=option, value=value):
                 return call.mhost_setsockopt(sk, level, option, value)
-            case GetSockOpt(level=level, option=option):
-                return call.mhost_getsockopt(sk, level, option, self._clock())
+
+    def _close(self, sk: Sock) -> None:
+        self._ready.pop(sk, None)
+        if self._fast is not None and sk.slot >= 0:
+            self._fast.release(sk)
+        self._af_mhost.mhost_release(sk)
+
+    def gone(self, sk: Sock) -> None:
+        """The application of a socket in shared memory is gone."""
+        if sk.number in sk.client.socks:
+            self._close(sk)
 
     def _hold(self, client: Client, name: str) -> int:
         host = self._table.hosts.get(host_key(name))
@@ -222,11 +251,21 @@ class Calls:
         number, records = unpack_data(message)
         for record in records:
             sk = client.socks.get(number)  # the client may go while this lasts
+            if sk is not None and self._fast is not None and sk.slot >= 0:
+                self._fast.catch_up(sk)
             if sk is not None:
                 self._on_record(sk, record, answer)
             elif record.flags & RECORD_REPLY:
                 text = f"socket {number} is not open on this connection"
                 answer(Reply(record.cookie, errno.EBADF, text))
+
+    def ring(self, sk: Sock, octets: bytes) -> None:
+        """Send a record that a socket has put in its ring; a wrong one is dropped."""
+        try:
+            for record in unpack_records(octets):
+                self._on_record(sk, record, partial(self.send, sk.client))
+        except ValueError as err:
+            log.debug("socket %d: %s", sk.number, err)
 
     def _on_record(
         self, sk: Sock, record: Record, answer: Answer, *, resolved: bool = False
@@ -260,7 +299,9 @@ class Calls:
             )
         sa = None if record.flags & RECORD_CONNECTED else record.sa
         now = self._clock()
-        self._af_mhost.mhost_sendmsg(sk, record.payload, sa, now, record.control)
+        way = self._af_mhost.mhost_sendmsg(sk, record.payload, sa, now, record.control)
+        if self._fast is not None:
+            self._fast.learn_down(sk, record, *way)
 
     def _sent(
         self, sk: Sock, record: Record, answer: Answer, err: MhostError | None = None
@@ -317,6 +358,12 @@ class Calls:
         """Hand over what has been queued since the last wake, a batch for each socket."""
         ready, self._ready = self._ready, {}
         for sk in ready:
+            if self._fast is not None and sk.slot >= 0:
+                for datagram in sk.receive_queue:
+                    self._tell(sk.client, datagram.source)
+                if not self._fast.deliver(sk):
+                    self._ready[sk] = None
+                continue
             while sk.receive_queue:
                 if not self._push(sk):
                     self._ready[sk] = None  # its client reads nothing now; later
@@ -368,8 +415,10 @@ class Calls:
         """The client is gone: close all that it had open."""
         self._parked.pop(client, None)
         for sk in list(client.socks.values()):
-            self._ready.pop(sk, None)
-            self._af_mhost.mhost_release(sk)
+            port = sk.sport
+            self._close(sk)
+            if self._fast is not None:
+                self._fast.changed(sk, port)
         for handle in client.handles:
             self._table.mhost_put(handle)
         client.handles.clear()

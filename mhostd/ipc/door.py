@@ -97,7 +97,7 @@ class Door:
             self._router.bind(address)
             self._bound = True
             if group:
-                _chgrp(address.removeprefix("ipc://"), group)
+                chgrp(address.removeprefix("ipc://"), group)
         except (OSError, zmq.ZMQError) as err:
             self.close()
             number = err.errno or errno.EIO
@@ -279,7 +279,7 @@ class Door:
             Path(self._address.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
-def _chgrp(path: str, group: str) -> None:
+def chgrp(path: str, group: str) -> None:
     """Let the group in where there is one; without it only root can open the door."""
     try:
         gid = grp.getgrnam(group).gr_gid

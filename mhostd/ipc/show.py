@@ -33,6 +33,7 @@ class Show:
         warnings: Callable[[], list[str]],
         soon: Callable[[Callable[[], object]], None],
         host_addresses: Callable[[int], list[bytes]] = lambda _family: [],
+        sync: Callable[[], None] = lambda: None,
     ) -> None:
         self._core = core
         self._table = table
@@ -41,6 +42,7 @@ class Show:
         self._warnings = warnings
         self._soon = soon
         self._host_addresses = host_addresses
+        self._sync = sync
         self._started_s = clock()
         self._verbs: dict[str, Callable[[], Any]] = {
             "sockets": self.sockets,
@@ -53,6 +55,7 @@ class Show:
 
     def __call__(self, what: str, answer: Answer, seq: int) -> None:
         """Answer one verb; `status` asks the kernel, and does so off the loop."""
+        self._sync()
         if what == "status":
             task = asyncio.get_running_loop().run_in_executor(None, self._warnings)
 
@@ -100,12 +103,12 @@ class Show:
                 "pid": sk.client.pid,
                 "uid": sk.client.uid,
                 "program": sk.client.program,
-                "lane": "zmq",
+                "lane": "shm" if sk.slot >= 0 else "zmq",
                 "local": self._local(sk),
                 "port": sk.sport,
                 "peer": self._table.mhost_ntop(sk.peer) if sk.peer else None,
                 "peer_port": sk.peer.port if sk.peer else None,
-                "recv_q": sk.rmem_queued + sk.rmem_sent,
+                "recv_q": sk.rmem_alloc,
                 "rcvbuf": sk.rcvbuf,
                 "rx_datagrams": sk.rx_datagrams,
                 "tx_datagrams": sk.tx_datagrams,

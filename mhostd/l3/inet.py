@@ -106,6 +106,7 @@ class AfInet:
             fragments=True,
             held=lambda: self._reassembly.fragments,
             path_mtu=self.inet_path_mtu,
+            flow_header=self.inet_flow_header,
         )
         counters = self.inet_mhost_proto.counters
         self._icmp = Icmpv4(
@@ -166,6 +167,18 @@ class AfInet:
             part.ttl, part.tos = skb.ttl, skb.tos
             kept = _NOOP * len(options) if offset else options
             self._send(part, dev, id_, more | offset // 8, number, saddr, daddr, kept)
+
+    def inet_flow_header(
+        self, skb: SkBuff, saddr: bytes, daddr: bytes
+    ) -> tuple[bytes, int] | None:
+        """As inet_sendmsg() has it for every atomic packet (MhostProto.flow_header)."""
+        dev, how = self._route(daddr), skb.pmtudisc
+        path = self._pmtus.lookup(daddr, dev.mtu)
+        locked = how == IP_PMTUDISC_WANT and path is not None and path.locked
+        if locked or how not in (IP_PMTUDISC_WANT, IP_PMTUDISC_DO):
+            return None
+        fields = (0x45, skb.tos, 0, 0, _DF, skb.ttl or _TTL, IPPROTO_UDP, 0, saddr, daddr)
+        return _HDR.pack(*fields), (path.octets if path else dev.mtu) - _HDR.size
 
     def _next_id(self) -> int:
         return next(self._ids) % 0xFFFF + 1
@@ -302,5 +315,6 @@ class AfInet:
         self.inet_mhost_proto.counters["icmp_errors"] += 1
         if err.errno == errno.EMSGSIZE and number == IPPROTO_UDP:  # what goes out with DF
             self._pmtus.learn(daddr, err.info, self._route(daddr).mtu)
+            self._l3.changed()
         self._l3.mhost_err(skb, number, err)
         return Verdict.CONSUMED

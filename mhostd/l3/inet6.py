@@ -116,6 +116,7 @@ class AfInet6:
             fragments=True,
             held=lambda: self._reassembly.fragments,
             path_mtu=self.inet6_path_mtu,
+            flow_header=self.inet6_flow_header,
         )
         counters = self.inet6_mhost_proto.counters
         self._icmp = Icmpv6(
@@ -174,6 +175,17 @@ class AfInet6:
             part.ttl, part.tos = skb.ttl, skb.tos
             _FRAG.pack_into(part.push(_FRAG.size), 0, number, 0, offset | more, id_)
             self._send(part, dev, FRAGMENT, saddr, daddr)
+
+    def inet6_flow_header(
+        self, skb: SkBuff, saddr: bytes, daddr: bytes
+    ) -> tuple[bytes, int] | None:
+        """As inet6_sendmsg() has it for every whole packet (MhostProto.flow_header)."""
+        how, mtu = skb.pmtudisc, self._route(daddr).mtu
+        if how > IP_PMTUDISC_DO:
+            return None
+        first, hops = 6 << 28 | skb.tos << 20, skb.ttl or _HOP_LIMIT
+        header = _HDR.pack(first, 0, IPPROTO_UDP, hops, saddr, daddr)
+        return header, self._pmtus.path_mtu(daddr, mtu) - _HDR.size
 
     def _send(
         self, skb: SkBuff, dev: NetDevice, number: int, saddr: bytes, daddr: bytes
@@ -317,5 +329,6 @@ class AfInet6:
         self.inet6_mhost_proto.counters["icmp_errors"] += 1
         if err.errno == errno.EMSGSIZE and at.number in (IPPROTO_UDP, IPPROTO_ICMPV6):
             self._pmtus.learn(daddr, err.info, self._route(daddr).mtu)
+            self._l3.changed()
         self._l3.mhost_err(skb, at.number, err)
         return Verdict.CONSUMED

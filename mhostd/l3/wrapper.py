@@ -68,6 +68,10 @@ class L3Wrapper:
         """Count frames that were held and end here."""
         self._core.kfree_skb(reason, count)
 
+    def changed(self) -> None:
+        """What is sent to a destination may be sent otherwise now (MhostTable.changes)."""
+        self._table.changes += 1
+
     def proto_number(self, proto: MhostProto) -> int:
         """Return the number under which a protocol is registered."""
         return self._table.proto_number(proto.name)

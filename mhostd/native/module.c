@@ -3,7 +3,11 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdlib.h>
+
 #include "csum.h"
+#include "frame.h"
+#include "lane_type.h"
 #include "udp.h"
 
 /**
@@ -92,16 +96,78 @@ out:
 	return ret;
 }
 
+/**
+ * py_segments() - segments(vnet, packet, /) -> list[bytes]
+ * @args:	vnet: struct virtio_net_hdr, 10 octets; packet: from its L3 header on
+ *
+ * Return: the packets, their checksums complete, or NULL with ValueError set
+ */
+static PyObject *py_segments(PyObject *self, PyObject *args)
+{
+	Py_buffer header, packet;
+	PyObject *list = NULL;
+	struct vnet vnet;
+	uint8_t *out;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*y*:segments", &header, &packet))
+		return NULL;
+	out = malloc(FRAME_MAX);
+	if (header.len != VNET_LEN || packet.len > FRAME_MAX) {
+		PyErr_Format(PyExc_ValueError,
+			     "segments: header of %zd octets, packet of %zd; want 10, at most %d",
+			     header.len, packet.len, FRAME_MAX);
+	} else if (!out) {
+		PyErr_NoMemory();
+	} else {
+		size_t n;
+
+		vnet_parse(&vnet, header.buf);
+		n = frame_segments(&vnet, packet.buf, (size_t)packet.len);
+		list = PyList_New(0);
+		for (size_t i = 0; list && i < n; i++) {
+			size_t octets = frame_segment(&vnet, packet.buf, (size_t)packet.len, i,
+						      out);
+			PyObject *each = PyBytes_FromStringAndSize((char *)out,
+								   (Py_ssize_t)octets);
+
+			if (!each || PyList_Append(list, each))
+				Py_CLEAR(list);
+			Py_XDECREF(each);
+		}
+	}
+	free(out);
+	PyBuffer_Release(&header);
+	PyBuffer_Release(&packet);
+	return list;
+}
+
 static PyMethodDef methods[] = {
 	{ "csum_fold", py_csum_fold, METH_VARARGS, "See mhostd/native/_pure.py." },
 	{ "udp_push", py_udp_push, METH_VARARGS, "See mhostd/native/_pure.py." },
+	{ "segments", py_segments, METH_VARARGS, "See mhostd/native/_pure.py." },
 	{ NULL, NULL, 0, NULL },
+};
+
+static int module_exec(PyObject *module)
+{
+	PyObject *lane = PyType_FromSpec(&lane_spec);
+	int err = lane ? PyModule_AddObjectRef(module, "Lane", lane) : -1;
+
+	Py_XDECREF(lane);
+	return err;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+	{ Py_mod_exec, (void *)module_exec },
+	{ 0, NULL },
 };
 
 static struct PyModuleDef module = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "mhostd.native._native",
 	.m_methods = methods,
+	.m_slots = module_slots,
 };
 
 PyMODINIT_FUNC PyInit__native(void)

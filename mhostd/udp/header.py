@@ -36,6 +36,10 @@ class UdpHeader(NamedTuple):
     len: int
     check: int
 
+    def emit(self) -> bytes:
+        """Return the header as it is on the wire."""
+        return _HDR.pack(*self)
+
     @classmethod
     def parse(cls, buf: memoryview) -> UdpHeader | DropReason:
         """Read a header; never raises.

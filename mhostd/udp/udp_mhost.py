@@ -37,6 +37,7 @@ from mhostd.uapi import (
     MHOST_PKTINFO,
     MHOST_RECVPKTINFO,
     SOL_MHOST,
+    UDP_PAYLOAD_MAX,
     SockaddrMhost,
 )
 from mhostd.udp.header import UDP_HLEN, UDP_LEN_MAX, UdpHeader
@@ -153,6 +154,27 @@ class UdpMhost:
         psum = proto.csum_pseudo(saddr, sa.address, ulen)
         native.udp_push(skb.data, sk.sport, sa.port, psum)
         proto.sendmsg(skb, saddr, sa.address)
+
+    def flow_headers(
+        self, sk: Sock, proto: MhostProto, sa: SockaddrMhost
+    ) -> tuple[bytes, int] | None:
+        """What udpmhost_sendmsg() puts before every datagram of a flow, where that is all.
+
+        Returns:
+            L3 and UDP header, lengths and checksums 0, and octets of payload at most;
+            None if each datagram must be looked at.
+        """
+        if proto.flow_header is None:
+            return None
+        skb = SkBuff(bytearray())
+        if sk.options:
+            ip_setup_cork(skb, sk, proto.family, NO_COOKIE)
+        found = proto.flow_header(skb, self._source(sk, proto), sa.address)
+        if found is None:
+            return None
+        header, room = found
+        udp = UdpHeader(sk.sport, sa.port, 0, 0).emit()
+        return header + udp, min(room - UDP_HLEN, sk.sndbuf, UDP_PAYLOAD_MAX)
 
     @staticmethod
     def _source(sk: Sock, proto: MhostProto) -> bytes:

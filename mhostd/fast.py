@@ -1,0 +1,257 @@
+"""The fast lane beside the walk: who uses it, what it may repeat, what it counts.
+
+native.Lane moves datagrams between the rings of sockets in shared memory and the TUN by
+itself as long as it knows their flow. What it does not know it hands to the walk,
+untouched; once the walk has carried a datagram out, its flow is told to the lane
+(`learn_up`, `learn_down`), and forgotten when anything that the walk had looked at
+changes. Order holds within a socket: what it sends behind a record that is at the walk
+waits, and no frame is read while one of a flow that was just learned is.
+
+Whatever is here is decided by the tables; descriptors belong to native and are never
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from mhostd import native
+from mhostd.dev import NetCore, NetDevice
+from mhostd.errors import DropReason, Verdict
+from mhostd.mhost_table import MhostTable
+from mhostd.skb import SkBuff
+from mhostd.sock import Datagram, Sock, sock_dequeue
+from mhostd.structs import MhostProto
+from mhostd.uapi import (
+    AF_MHOST,
+    RECORD_CONNECTED,
+    RECORD_HLEN,
+    Record,
+    SockaddrMhost,
+    pack_record,
+)
+from mhostd.udp.udp_mhost import UdpMhost
+
+DRAIN_MS = 50  # how long a call waits for what its socket has sent before it
+DRAIN_TRIES = 16  # batches of LANE_BATCH records (lane.h) that the walk takes for it
+
+_FRAME, _RECORDS, _GONE = 0, 1, 2  # enum lane_item_kind of native/lane.h
+
+
+class FastLane:
+    """The sockets in shared memory, and what the lane knows of them.
+
+    Attributes:
+        records: carries out a record of a socket, as calls.py does; main gives it.
+        gone: the application of a socket is gone, or wrote nonsense; main gives it.
+        deleted: the TUN was deleted; main gives it.
+    """
+
+    def __init__(
+        self,
+        lane: native.LaneType,
+        core: NetCore,
+        table: MhostTable,
+        udp: UdpMhost,
+        tun: NetDevice | None,
+        lo: NetDevice,
+    ) -> None:
+        self._lane = lane
+        self._core = core
+        self._table = table
+        self._udp = udp
+        self._tun = tun
+        self._lo = lo
+        self._socks: dict[int, Sock] = {}
+        self._counts: dict[Sock, tuple[int, int, int]] = {}
+        self._total = lane.counts()
+        self._changes = table.changes
+        self._heard: dict[Sock, int] = {}
+        self._up: dict[tuple[Sock, SockaddrMhost, bytes], int] = {}
+        self._down: dict[bytes, tuple[Sock, MhostProto, SockaddrMhost]] = {}
+        self._done: dict[int, int] = {}
+        self.records: Callable[[Sock, bytes], None] = lambda _sk, _octets: None
+        self.gone: Callable[[Sock], None] = lambda _sk: None
+        self.deleted: Callable[[], None] = lambda: None
+
+    # --- sockets
+
+    def add(self, sk: Sock, memfd: int, far: int) -> None:
+        """Have a socket's data go through shared memory from now on.
+
+        Raises:
+            OSError: EINVAL if a descriptor is not what it should be, EBUSY if it does.
+        """
+        sk.slot = self._lane.sock_add(memfd, far, sk.rcvbuf)
+        sk.used = partial(self._lane.used, sk.slot)
+        self._socks[sk.slot] = sk
+        self._counts[sk] = (0, 0, 0)
+        self._heard[sk] = sk.heard
+
+    def release(self, sk: Sock) -> None:
+        """The socket is closed."""
+        self._sync_sock(sk)
+        self.changed(sk)
+        self._lane.sock_del(sk.slot)
+        del self._socks[sk.slot], self._counts[sk], self._heard[sk]
+        self._done.pop(sk.slot, None)
+        sk.slot, sk.used = -1, None
+
+    def changed(self, sk: Sock, port: int = 0) -> None:
+        """A socket is bound, connected or set otherwise than before, or has let a port go."""
+        self._up.clear()
+        self._down.clear()
+        for each in {sk.sport, port} - {0}:
+            self._lane.forget_port(each)
+        if sk.slot >= 0:
+            self._lane.forget_sock(sk.slot)
+            self._lane.sock_rcvbuf(sk.slot, sk.rcvbuf)
+
+    def catch_up(self, sk: Sock) -> None:
+        """What a socket has put in its ring goes before what it asks for now."""
+        for _ in range(DRAIN_TRIES):
+            if self._lane.drain(sk.slot, DRAIN_MS):
+                return
+            self.on_readable()
+            if sk.slot < 0 or sk.slot not in self._done:
+                return
+            self._core.flush()
+            self._resume()
+
+    # --- from the lane to the walk
+
+    def on_readable(self) -> None:
+        """Walk what the lane has handed over."""
+        items = self._lane.take()
+        for kind, what, octets, count in items:
+            if kind == _FRAME:
+                self._frame(what, octets)
+                continue
+            sk = self._socks.get(what)
+            if sk is None:
+                continue
+            if kind == _GONE:
+                self.gone(sk)
+                continue
+            self._done[what] = self._done.get(what, 0) + count
+            self.records(sk, octets)
+        if not items and self._lane.lost():
+            self.deleted()
+
+    def _frame(self, ethertype: int, octets: bytes) -> None:
+        assert self._tun is not None
+        skb = SkBuff(bytearray(octets))
+        skb.protocol = ethertype
+        self._core.netif_receive_skb(self._tun, skb)
+
+    # --- from the walk to the lane
+
+    def deliver(self, sk: Sock) -> bool:
+        """Put what the walk has queued in the ring of the socket; False if some must wait."""
+        while sk.receive_queue:
+            first = sk.receive_queue[0]
+            record = Record(first.source, first.payload, cookie=first.l3, control=first.control)
+            if not self._lane.put(sk.slot, pack_record(record)):
+                return False
+            self._learn_up(sk, sock_dequeue(sk))
+        return True
+
+    def _learn_up(self, sk: Sock, datagram: Datagram) -> None:
+        """What comes from there to there again may go to this socket at once."""
+        proto = self._table.protos.get(datagram.l3)
+        if proto is None or proto.flow_header is None or sk.wants_control:
+            return
+        self._up[sk, datagram.source, datagram.daddr] = datagram.l3
+
+    def learn_down(
+        self, sk: Sock, record: Record, proto: MhostProto, sa: SockaddrMhost
+    ) -> None:
+        """A record was sent that way; the next ones of its socket to there may be at once.
+
+        A host with a locator that is passed over now is looked at each time.
+        """
+        if sk.slot < 0 or record.control or proto.flow_header is None:
+            return
+        if self._table.faults and AF_MHOST in (record.sa.family, sk.peer and sk.peer.family):
+            return
+        flags = record.flags & RECORD_CONNECTED
+        head = pack_record(record._replace(payload=b"", flags=flags))[:RECORD_HLEN]
+        self._down[head] = sk, proto, sa
+
+    # --- the end of a wake
+
+    def settle(self) -> None:
+        """Applications see what was put; flows that were learned, or forgotten, count."""
+        self._lane.publish()
+        if self._changes != self._table.changes:
+            self._changes = self._table.changes
+            self._lane.forget()
+        else:
+            self._tell()
+        self._up.clear()
+        self._down.clear()
+        self._resume()
+
+    def _tell(self) -> None:
+        for sk in {sk for sk, _source, _daddr in self._up}:
+            if sk.slot >= 0 and sk.heard != self._heard[sk]:  # answers go another way
+                self._heard[sk] = sk.heard
+                self._lane.forget_sock(sk.slot)
+        for (sk, source, daddr), l3 in self._up.items():
+            if sk.slot >= 0 and not sk.receive_queue:
+                family, port, saddr, id_no, _scope = source
+                flow = (sk.slot, family, saddr, daddr, port, sk.sport, id_no, l3)
+                self._lane.flow_up(*flow)
+        for head, (sk, proto, sa) in self._down.items():
+            found = self._udp.flow_headers(sk, proto, sa) if sk.slot >= 0 else None
+            if found is not None:
+                headers, payload_max = found
+                lo = sa.address in proto.addresses()
+                self._lane.flow_down(sk.slot, head, lo, proto.family, headers, payload_max)
+
+    def _resume(self) -> None:
+        done, self._done = self._done, {}
+        for slot, count in done.items():
+            if slot in self._socks:
+                self._lane.sent(slot, count)
+
+    # --- counters
+
+    def sync(self) -> None:
+        """Add to every counter what the lane has done since the last time."""
+        before, self._total = self._total, self._lane.counts()
+        (
+            rx, rx_bytes, tx, tx_bytes, full, failed, lo, lo_bytes,
+            delivered, rcvbuff, backlog, backlog_bytes,
+        ) = (now - then for now, then in zip(self._total, before, strict=True))  # fmt: skip
+        core = self._core
+        core.received += rx + lo + backlog
+        core.ends[Verdict.DELIVERED] += delivered
+        for reason, count in (
+            (DropReason.SOCKET_RCVBUFF, rcvbuff),
+            (DropReason.CPU_BACKLOG, backlog),
+            (DropReason.FULL_RING, full),
+            (DropReason.DEV_READY, failed),
+        ):
+            if count:
+                core.kfree_skb(reason, count)
+        if self._tun is not None:
+            stats = self._tun.stats
+            stats["rx_packets"] += rx + backlog
+            stats["rx_bytes"] += rx_bytes + backlog_bytes
+            stats["tx_packets"] += tx
+            stats["tx_bytes"] += tx_bytes
+            stats["tx_dropped"] += full + failed
+        for way in ("rx", "tx"):
+            self._lo.stats[f"{way}_packets"] += lo
+            self._lo.stats[f"{way}_bytes"] += lo_bytes
+        for sk in self._socks.values():
+            self._sync_sock(sk)
+
+    def _sync_sock(self, sk: Sock) -> None:
+        before = self._counts[sk]
+        now = self._counts[sk] = self._lane.sock_counts(sk.slot)
+        sk.rx_datagrams += now[0] - before[0]
+        sk.tx_datagrams += now[1] - before[1]
+        sk.rx_drops += now[2] - before[2]

@@ -1,0 +1,49 @@
+"""Datagrams through the fast lane: what the walk has done once, it does by itself."""
+
+import pytest
+
+from mhostd.uapi import SockaddrMhost
+
+PEER4 = "10.77.0.101"
+
+
+@pytest.fixture
+def frame(scapy):
+    def make(payload=b"hello", sport=5101, dport=4000):
+        s = scapy
+        return bytes(
+            s.IP(src=PEER4, dst="10.77.0.1") / s.UDP(sport=sport, dport=dport) / payload
+        )
+
+    return make
+
+
+def test_up_first_the_walk_then_the_lane(lane_node, frame):
+    node = lane_node()
+    app = node.app()
+    node.node.bind(app.sk, "*", 4000)
+    for i in range(5):
+        node.receive(frame(b"%d" % i))
+        node.settle()
+    source = SockaddrMhost(2, 5101, bytes([10, 77, 0, 101]).ljust(16, b"\0"))
+    assert [(p, s) for p, s, _l3 in app.take()] == [(b"%d" % i, source) for i in range(5)]
+    assert node.lane.counts()[0] == 4
+    node.fast.sync()
+    assert app.sk.rx_datagrams == node.node.core.received == 5
+
+
+def test_down_first_the_walk_then_super_packets(lane_node):
+    node = lane_node()
+    app = node.app()
+    node.node.bind(app.sk, "*", 4000)
+    to = SockaddrMhost(2, 9, bytes([10, 77, 0, 101]).ljust(16, b"\0"))
+    app.send(b"first", to)
+    node.settle()
+    for i in range(100):
+        app.send(b"%05d" % i, to)
+    node.settle()
+    sent = node.sent()
+    assert [each[28:] for each in sent] == [b"first"] + [b"%05d" % i for i in range(100)]
+    assert node.lane.counts()[2] == 100
+    node.fast.sync()
+    assert app.sk.tx_datagrams == 101
