@@ -29,7 +29,7 @@ from mhostd.host_udp import HostUdp
 from mhostd.init import bind_hosts, check_config, mhost_init, read_hosts
 from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
-from mhostd.ipc.door import Door
+from mhostd.ipc.door import Door, chgrp
 from mhostd.ipc.handover import Handover
 from mhostd.ipc.show import Show
 from mhostd.links import Link, Links
@@ -207,7 +207,8 @@ class Daemon:
         if self._fast is not None:
             self._fast.records, self._fast.gone = calls.ring, calls.gone
             socks = stack.af_mhost.socks
-            handover = Handover(lane_socket, self._fast, socks, poller.watch, ipc.group)
+            admit = lambda path: chgrp(path, ipc.group) if ipc.group else None  # noqa: E731
+            handover = Handover(lane_socket, self._fast, socks, poller.watch, admit)
             cleanup.callback(handover.close)
         self._retrying = False
         self._timer_s: float | None = None

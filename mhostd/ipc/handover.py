@@ -16,11 +16,11 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from mhostd.errors import MhostError
 from mhostd.fast import FastLane
-from mhostd.ipc.door import chgrp
 from mhostd.sock import Sock
 from mhostd.structs import Watch
 from mhostd.uapi import LANE, VERSION
@@ -40,9 +40,21 @@ class Handover:
     """The listener, and the connections of the clients."""
 
     def __init__(
-        self, path: str, fast: FastLane, socks: dict[int, Sock], watch: Watch, group: str = ""
+        self,
+        path: str,
+        fast: FastLane,
+        socks: dict[int, Sock],
+        watch: Watch,
+        admit: Callable[[str], object],
     ) -> None:
         """Listen; the caller holds the lock of the ZeroMQ socket beside it.
+
+        Args:
+            path: of the listener; whoever may not use it is kept out by its mode.
+            fast: who takes the descriptors.
+            socks: by number.
+            watch: of the poller.
+            admit: lets the group in that may use the ZeroMQ socket.
 
         Raises:
             MhostError: the path cannot be bound.
@@ -60,8 +72,7 @@ class Handover:
             Path(path).unlink(missing_ok=True)
             self._listener.bind(path)
             self._listener.listen(128)
-            if group:
-                chgrp(path, group)
+            admit(path)
         except OSError as err:
             self._listener.close()
             number = err.errno or errno.EIO

@@ -252,29 +252,21 @@ class LaneNode:
             self.node.tun.wire.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def lane_node(make_node):
-    """LaneNode on a PairTun."""
-    made = []
-
-    def make(**more):
-        made.append(LaneNode(make_node, PairTun, **more))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+    """LaneNode(...) on a PairTun; the caller closes it."""
+    return lambda **more: LaneNode(make_node, PairTun, **more)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def walk_node(make_node):
     """The same without a fast lane: the walk does everything."""
-    made = []
+    return lambda: LaneNode(make_node)
 
-    def make():
-        made.append(LaneNode(make_node))
-        return made[-1]
 
-    yield make
-    for each in made:
-        each.close()
+@pytest.fixture
+def node(lane_node):
+    """One with a fast lane."""
+    made = lane_node()
+    yield made
+    made.close()

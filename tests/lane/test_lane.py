@@ -18,8 +18,7 @@ def frame(scapy):
     return make
 
 
-def test_up_first_the_walk_then_the_lane(lane_node, frame):
-    node = lane_node()
+def test_up_first_the_walk_then_the_lane(node, frame):
     app = node.app()
     node.node.bind(app.sk, "*", 4000)
     for i in range(5):
@@ -32,8 +31,7 @@ def test_up_first_the_walk_then_the_lane(lane_node, frame):
     assert app.sk.rx_datagrams == node.node.core.received == 5
 
 
-def test_down_first_the_walk_then_super_packets(lane_node):
-    node = lane_node()
+def test_down_first_the_walk_then_super_packets(node):
     app = node.app()
     node.node.bind(app.sk, "*", 4000)
     to = SockaddrMhost(2, 9, bytes([10, 77, 0, 101]).ljust(16, b"\0"))

@@ -33,8 +33,8 @@ ANYWHERE = SockaddrMhost(AF_MHOST)
 
 
 def test_hello_is_told_version_instance_and_handlers(desk):
-    version, instance, l3, admin_socket = desk.ask(Hello(1, VERSION)).value
-    assert (version, admin_socket) == (VERSION, "ipc:///run/admin.sock")
+    version, instance, l3, *sockets = desk.ask(Hello(1, VERSION)).value
+    assert (version, *sockets) == (VERSION, "ipc:///run/admin.sock", "")
     assert instance != desk.ask(Hello(2, VERSION)).value[1]  # another session
     assert l3 == [(1, "inet", 2), (2, "inet6", 10), (3, "testproto", 1), (4, "otherproto", 3)]
 
