@@ -237,6 +237,7 @@ def test_super_packets_end_as_their_segments(make_pair, scapy, data):
                 s.IPv6(src=draw(st.sampled_from(PEERS6)), dst="fd77::1") / udp / payload
             )
             start = 40
+        packet = partial(packet, start)
         vnet = struct.pack("=BBHHHH", 1, 5, start + 8, size, start, 6)
         steps += [frame_step(packet, vnet), *[SETTLE] * draw(st.integers(0, 1))]
     fast, walk = both(make_pair(), steps)
