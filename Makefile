@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping netbase ca-certificates \
 	systemd mandoc zsh
 SOURCES := pyproject.toml meson.build $(wildcard docs/man/*) \
-	$(shell find mhostd clients/python -name __pycache__ -prune -o -print)
+	$(shell find mhostd clients/python clients/c -name __pycache__ -prune -o -print)
 INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check \
 	--no-build-isolation --no-deps
 ASAN := build/asan

@@ -219,8 +219,9 @@ class Calls:
         self._af_mhost.mhost_release(sk)
 
     def gone(self, sk: Sock) -> None:
-        """The application of a socket in shared memory is gone."""
-        if sk.number in sk.client.socks:
+        """The application of a socket in shared memory is gone; what it had sent goes."""
+        if self._fast is not None and sk.number in sk.client.socks:
+            self._fast.catch_up(sk)
             self._close(sk)
 
     def _hold(self, client: Client, name: str) -> int:
@@ -416,6 +417,8 @@ class Calls:
         self._parked.pop(client, None)
         for sk in list(client.socks.values()):
             port = sk.sport
+            if self._fast is not None and sk.slot >= 0:
+                self._fast.catch_up(sk)
             self._close(sk)
             if self._fast is not None:
                 self._fast.changed(sk, port)

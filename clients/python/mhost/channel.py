@@ -21,6 +21,7 @@ from typing import Protocol
 from weakref import WeakSet, WeakValueDictionary
 
 from mhost.exchange import Exchange, OtherSessionError, Waiter
+from mhost.shm import LaneLink
 from mhostd.uapi import (
     DATA_MAGIC,
     VERSION,
@@ -49,6 +50,12 @@ class Member(Protocol):
 
     def fail(self, event: SockError) -> None:
         """A datagram that was sent earlier has failed."""
+
+    def lost(self) -> None:
+        """The session has ended."""
+
+    def refresh(self) -> None:
+        """There is a session again."""
 
     def restore(self) -> None:
         """The session is another one: create, bind and connect again.
@@ -81,6 +88,7 @@ class Channel(Exchange):
         self._why: OSError | None = None
         self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
         self._joined: WeakSet[Member] = WeakSet()
+        self._link: LaneLink | None = None
         self._pump.start()
         with self._ready:
             self._ready.wait_for(lambda: self._up, HELLO_TIMEOUT_S)
@@ -138,6 +146,17 @@ class Channel(Exchange):
             self._members.pop(number, None)
             self._joined.discard(member)
 
+    def hand_over(self, number: int, memfd: int, far: int) -> bool:
+        """Give the daemon the memory of a socket; whether it uses it from now on."""
+        link = self._link
+        return link is not None and link.hand_over(number, memfd, far)
+
+    def disown(self) -> None:
+        """This is a child made by fork(): the connection is its parent's."""
+        self.inherited = True
+        for member in list(self._joined):
+            member.lost()
+
     # --- the pump
 
     def _run(self) -> None:
@@ -173,6 +192,8 @@ class Channel(Exchange):
     def _lose(self) -> None:
         """The daemon went away: whoever waits for an answer asks again later."""
         self._up = False
+        for member in list(self._joined):
+            member.lost()
         self._orphans.clear()
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():
@@ -199,11 +220,25 @@ class Channel(Exchange):
             value = self.request(lambda seq: Hello(seq, VERSION, program), HELLO_TIMEOUT_S)
         finally:
             self._saying_hello = False
-        _version, self.instance, *_more = value
+        _version, self.instance, _l3, _admin, *more = value
+        self._connect_link(str(more[0]) if more else "")
         for member in list(self._joined):
             member.restore()
         self._up = True
+        for member in list(self._joined):
+            member.refresh()
         self._ready.notify_all()
+
+    def _connect_link(self, path: str) -> None:
+        """Have a connection for memory, where the daemon takes it and nobody minds."""
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+        if path and os.environ.get("MHOST_LANE") != "zmq":
+            try:
+                self._link = LaneLink(path)
+            except OSError:
+                pass  # it goes over ZeroMQ
 
     def _drain(self) -> None:
         """With the lock: take everything that has arrived."""
@@ -246,3 +281,5 @@ class Channel(Exchange):
         if threading.current_thread() is not self._pump:
             self._pump.join(1.0)
         self._lane.close()
+        if self._link is not None:
+            self._link.close()

@@ -71,7 +71,7 @@ def _after_fork_in_child() -> None:
     """Libzmq does not survive a fork: the child gets connections of its own."""
     global _channels, _channels_lock
     for each in _channels.values():
-        each.inherited = True
+        each.disown()
     _inherited.extend(_channels.values())  # kept, so that nothing finalises them here
     _channels, _channels_lock = {}, threading.Lock()
 

@@ -30,6 +30,7 @@ Buffer = bytes | bytearray | memoryview
 
 _BUFFERS_MAX = 1024  # UIO_MAXIOV of linux/uio.h
 _TIMEVAL = struct.Struct("=qq")
+_SOURCE = struct.Struct("=HH16sII")  # octets 8..12 and 16..40 of a record's header
 _NOBODY: Any = None  # the source of what recvfrom() returns after shutdown()
 _BINDTODEVICE = (socket.SOL_SOCKET, socket.SO_BINDTODEVICE)
 _IFNAMSIZ = 16  # octets, linux/if.h
@@ -100,6 +101,7 @@ class Socket(Handle):
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
             self._sk.arrived.shutdown()
         self._sk.shut_write |= how in (socket.SHUT_WR, socket.SHUT_RDWR)
+        self._sk.refresh()
         self._sk.ask(lambda seq: Shutdown(seq, self._sk.number, how))
 
     # --- options
@@ -158,16 +160,16 @@ class Socket(Handle):
 
     # --- sending
 
-    def send(self, data: Buffer, flags: int = 0) -> int:
-        """Send one datagram to the peer of connect()."""
-        return self._send(bytes(memoryview(data)), flags)
+    # send, sendto, recv and recvfrom are FastSocket's; what is not plain comes here.
+
+    def _send(self, data: Buffer, flags: int = 0) -> int:
+        return self._send_payload(bytes(memoryview(data)), flags)
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """As send(): a datagram goes whole or not at all."""
-        self._send(bytes(memoryview(data)), flags)
+        self._send_payload(bytes(memoryview(data)), flags)
 
-    def sendto(self, data: Buffer, *args: Any) -> int:
-        """Send one datagram; the arguments are (data, address) or (data, flags, address)."""
+    def _sendto(self, data: Buffer, *args: Any) -> int:
         if len(args) not in (1, 2):
             raise TypeError(f"sendto() takes 2 or 3 arguments ({len(args) + 1} given)")
         flags = args[0] if len(args) == 2 else 0
@@ -196,10 +198,40 @@ class Socket(Handle):
                 f"sendmsg: control messages of {len(control)} octets exceed {CONTROL_MAX}",
             )
         if address is None:
-            return self._send(b"".join(views), flags, control)
+            return self._send_payload(b"".join(views), flags, control)
         return self._send_named(b"".join(views), flags, address, "sendmsg", control)
 
-    def _send(self, payload: bytes, flags: int, control: bytes = b"") -> int:
+    def sendmmsg(
+        self, buffers: Iterable[Buffer], flags: int = 0, address: Address | None = None
+    ) -> int:
+        """Send a datagram from each buffer, to one address or to the peer of connect().
+
+        It waits as send() does, and goes faster than as many calls.
+
+        Returns:
+            How many were sent: less than all if one failed; its error is raised if it
+            was the first, else by the next call, as sendmmsg(2) has it.
+        """
+        each = list(buffers)
+        sent = 0
+        while sent < len(each):
+            if not flags:
+                sent += self._put_many(each, sent, address)
+                if sent == len(each):
+                    break
+            try:
+                if address is None:
+                    self._send(each[sent], flags)
+                else:
+                    self._sendto(each[sent], flags, address)
+            except OSError:
+                if not sent:
+                    raise
+                break
+            sent += 1
+        return sent
+
+    def _send_payload(self, payload: bytes, flags: int, control: bytes = b"") -> int:
         self._check_open()
         if flags:
             check_send_flags(flags)
@@ -237,16 +269,14 @@ class Socket(Handle):
 
     # --- receiving
 
-    def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """Receive one datagram; what does not fit bufsize is cut off."""
+    def _recv(self, bufsize: int, flags: int = 0) -> bytes:
         return self.recvmsg(bufsize, 0, flags)[0] if flags else self._payload(bufsize)
 
     def _payload(self, bufsize: int) -> bytes:
         record = self._receive(0, bufsize)
         return record.payload[:bufsize] if record else b""
 
-    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Address]:
-        """Receive one datagram and where it came from; a known host by its name."""
+    def _recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Address]:
         if flags & socket.MSG_ERRQUEUE:
             data, _ancdata, _flags, address = self.recvmsg(bufsize, 0, flags)
             return data, address
@@ -254,6 +284,26 @@ class Socket(Handle):
         if record is None:
             return b"", _NOBODY
         return record.payload[:bufsize], self._sk.names.spell(record.sa)
+
+    def recvmmsg(self, vlen: int, bufsize: int, flags: int = 0) -> list[tuple[bytes, Address]]:
+        """Receive up to `vlen` datagrams: wait for the first, take those that have come."""
+        if vlen < 1:
+            raise ValueError(f"recvmmsg: vlen {vlen}; want 1 or more")
+        found = [] if flags else self._take_many(vlen, bufsize)
+        if not found:
+            found = [self._recvfrom(bufsize, flags)]
+            try:
+                while len(found) < vlen and found[-1][1] is not None:
+                    more = [] if flags else self._take_many(vlen - len(found), bufsize)
+                    found += more or [self._recvfrom(bufsize, flags | socket.MSG_DONTWAIT)]
+            except OSError:
+                pass  # there is no more now; an error comes with the next call
+        return found
+
+    def _spell(self, source: bytes) -> Address:
+        """The address of a source as the header of a record has it (_fast_socket.c)."""
+        family, port, address, id_no, scope_id = _SOURCE.unpack(source)
+        return self._sk.names.spell(SockaddrMhost(family, port, address, id_no, scope_id))
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
         """Receive one datagram into a buffer; return its octets there."""

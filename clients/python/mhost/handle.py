@@ -12,6 +12,7 @@ import warnings
 from types import TracebackType
 from typing import Self
 
+from mhost._ring import FastSocket
 from mhost.sk import Sk, attach, detach
 from mhostd.uapi import AF_MHOST
 
@@ -19,7 +20,7 @@ RCVTIMEO = (socket.SOL_SOCKET, socket.SO_RCVTIMEO)
 SNDTIMEO = (socket.SOL_SOCKET, socket.SO_SNDTIMEO)
 
 
-class Handle:
+class Handle(FastSocket):
     """What mhost.Socket has of a descriptor; the calls of a socket are in dgram.py."""
 
     def __init__(
@@ -43,8 +44,9 @@ class Handle:
         self._timeout_s: float | None = None if blocking else 0.0
         self._timeo_s = {RCVTIMEO: 0.0, SNDTIMEO: 0.0}
         self._sk = Sk(family, type_, proto) if fileno is None else attach(fileno)
-        self._fd = self._sk.arrived.fileno() if fileno is None else fileno
+        self._fd = self._sk.arrived.near if fileno is None else fileno
         self._closed = False
+        self._ring = self._sk.arrived.ring
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"fd={self._fd}, port={self._sk.port}"
@@ -67,7 +69,10 @@ class Handle:
 
     def fileno(self) -> int:
         """A descriptor that is readable when recvfrom() would return; -1 once closed."""
-        return -1 if self._closed else self._fd
+        if self._closed:
+            return -1
+        self._sk.arrived.fileno()  # somebody looks at it from now on
+        return self._fd
 
     def close(self) -> None:
         """Close it; its port is free when this returns, unless dup() has made another.
@@ -78,6 +83,7 @@ class Handle:
             return
         if self._sk.channel.inherited:  # a child's copies of the locks may be held
             self._closed = True
+            self._ring = None
         elif self._let_go():
             self._sk.close()
         else:
@@ -89,9 +95,10 @@ class Handle:
             if self._closed:
                 return False
             self._closed = True
+            self._ring = None
             self._sk.refs -= 1
             last = self._sk.refs == 0
-        if self._fd != self._sk.arrived.fileno():
+        if self._fd != self._sk.arrived.near:
             os.close(self._fd)
         return last
 
@@ -108,6 +115,7 @@ class Handle:
             other._fd = os.dup(self._fd)
             self._sk.refs += 1
         other._closed = False
+        other._ring = self._ring
         return other
 
     def detach(self) -> int:
@@ -121,6 +129,7 @@ class Handle:
             return -1
         self._check_open()
         self._closed = True
+        self._ring = None
         detach(self._fd, self._sk)
         return self._fd
 

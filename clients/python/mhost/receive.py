@@ -8,34 +8,48 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from mhostd.uapi import Record, SockError, record_size
+from mhost._ring import Ring
+from mhost.shm import memory, pair
+from mhostd.uapi import Record, SockaddrMhost, SockError, record_size
 
 CREDIT_SHARE = 4  # credit goes back a quarter of the receive buffer at a time
 ERRORS_MAX = 256  # in the error queue; as in Linux what comes when it is full is lost
 
 
 class ReceiveQueue:
-    """Records, errors, and an eventfd that is readable while there is either.
+    """Datagrams, errors, and a descriptor that is readable while there is either.
 
-    The pump of the channel fills it and any thread may take from it.
+    Datagrams come in the socket's memory (`ring`), or over ZeroMQ, which the pump of the
+    channel fills in; so it does with errors. Any thread may take from it.
+
+    Attributes:
+        ring: the memory. `ring.held` says that something else is there, which the fast
+            calls leave to take().
+        memfd: descriptor of the memory.
+        near: our end of the pair of sockets, which is the socket's descriptor.
+        far: a copy of the daemon's end.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may come in again
-        self._arrival = threading.Condition(self._lock)
         self._records: deque[Record] = deque()
         self._errors: deque[SockError] = deque()
         self._consumed = 0
         self._waiting = 0
         self._error = 0
         self._shut = False
-        self._ready = False
-        self._closed = False
-        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closed = self._freed = False
+        self.memfd = memory()
+        self.near, self.far = pair()
+        self.ring = Ring(self.memfd, self.near, self.far)
 
     def fileno(self) -> int:
-        """The eventfd; -1 once closed."""
-        return -1 if self._closed else self._eventfd
+        """Our end of the pair, truthful from now on; -1 once closed."""
+        if not self.ring.polled:
+            with self._lock:
+                self.ring.polled = True
+                self._settle()
+        return -1 if self._closed else self.near
 
     @property
     def shut(self) -> bool:
@@ -48,7 +62,7 @@ class ReceiveQueue:
         return self._error != 0
 
     def take(self, *, peek: bool = False) -> Record | None:
-        """Take the oldest record, or look at it; None if there is none.
+        """Take the oldest datagram, or look at it; None if there is none.
 
         Raises:
             OSError: the pending error, once.
@@ -59,7 +73,7 @@ class ReceiveQueue:
                 self._settle()
                 raise OSError(err, os.strerror(err))
             if not self._records:
-                return None
+                return self._take_ring(peek)
             if peek:
                 return self._records[0]
             record = self._records.popleft()
@@ -67,6 +81,14 @@ class ReceiveQueue:
             if not self._records:
                 self._settle()
             return record
+
+    def _take_ring(self, peek: bool) -> Record | None:
+        found = self.ring.take(peek)
+        if found is None:
+            return None
+        family, port, address, id_no, scope_id, cookie, control, payload = found
+        sa = SockaddrMhost(family, port, address, id_no, scope_id)
+        return Record(sa, payload, 0, 0, cookie, control)
 
     def forget_errors(self) -> None:
         """Empty the error queue, as turning IP_RECVERR off does."""
@@ -91,7 +113,9 @@ class ReceiveQueue:
     def next_size(self) -> int:
         """Octets of payload of the oldest datagram, 0 if there is none (FIONREAD)."""
         with self._lock:
-            return len(self._records[0].payload) if self._records else 0
+            if self._records:
+                return len(self._records[0].payload)
+            return max(0, self.ring.next_size())
 
     def wait(self, deadline: float | None, given_up: Callable[[], bool]) -> bool:
         """Wait until take() may give something; what is on the error queue does not count.
@@ -106,22 +130,32 @@ class ReceiveQueue:
             False once the deadline is past; True says no more than: look again.
         """
         left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return False
         with self._lock:
-            if self._records or self._error or self._shut or self._closed or given_up():
+            if self._closed or given_up():
                 return True
+            late = left is not None and left <= 0
+            if not late and (self._records or self._error or self._shut):
+                return True
+            if not (self._records or self._errors or self._error or self._shut):
+                self.ring.held = False
+                if self.ring.arm() and not late:
+                    return True
+            if late:
+                return False
             self._waiting += 1
-            try:
-                self._arrival.wait(left)
-            finally:
+        try:
+            self.ring.sleep(False, left)
+        finally:
+            with self._lock:
                 self._waiting -= 1
+                if self._closed:
+                    self.free()
         return True
 
     def wake(self) -> None:
         """Have those who wait look again whether to go on."""
         with self._lock:
-            self._arrival.notify_all()
+            self.ring.raise_()
 
     def pending_error(self) -> int:
         """Return SO_ERROR and clear it."""
@@ -146,7 +180,7 @@ class ReceiveQueue:
     # --- the other side
 
     def deliver(self, records: list[Record]) -> None:
-        """Datagrams have come."""
+        """Datagrams have come over ZeroMQ."""
         with self._lock:
             self._records.extend(records)
             self._settle()
@@ -172,31 +206,42 @@ class ReceiveQueue:
             self._shut = True
             self._settle()
 
-    def forget_handles(self) -> None:
+    def renew(self) -> None:
         """The daemon is another one: its handles name other hosts."""
         with self._lock:
             old, self._records = self._records, deque()
             for record in old:
                 self._records.append(record._replace(sa=record.sa._replace(id_no=0)))
             self._consumed = 0
+            self.ring.reopen()
+            self._settle()
 
     def close(self) -> None:
-        """Close the eventfd, forget what is queued, wake whoever waits."""
+        """Nothing is taken any more; wake whoever waits."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                os.close(self._eventfd)
-                self._records.clear()
-                self._errors.clear()
-                self._arrival.notify_all()
+            self._closed = True
+            self._records.clear()
+            self._errors.clear()
+            self.ring.sending, self.ring.held = False, True
+            self.ring.raise_()
+
+    def free(self) -> None:
+        """Give back memory and descriptors, once nobody sleeps on them; close() was called."""
+        with self._lock:
+            if self._freed or self._waiting:
+                return
+            self._freed = True
+            self.ring.close()
+            for fd in (self.memfd, self.near, self.far):
+                os.close(fd)
 
     def _settle(self) -> None:
-        ready = bool(self._records or self._errors or self._error) or self._shut
-        if ready != self._ready and not self._closed:
-            self._ready = ready
-            if ready:
-                os.eventfd_write(self._eventfd, 1)
-            else:
-                os.eventfd_read(self._eventfd)
-        if ready and self._waiting:
-            self._arrival.notify_all()
+        """Have the descriptor say what there is."""
+        if self._closed:
+            return
+        held = bool(self._records or self._errors or self._error) or self._shut
+        self.ring.held = held
+        if held:
+            self.ring.raise_()
+        elif self.ring.polled:
+            self.ring.arm()

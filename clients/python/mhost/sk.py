@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from mhostd.uapi import (
     ADDRESS_MAX,
     MHOST_RECVERR,
     RECORD_CONNECTED,
+    RECORD_HLEN,
     RECORD_REPLY,
     SOL_MHOST,
     UDP_PAYLOAD_MAX,
@@ -57,6 +59,7 @@ class Sk:
         port: local port, 0 while unbound.
         peer: what connect() was given.
         refs: Socket objects that have it, under `refs_lock`.
+        shared: its data goes through the memory in `arrived`, else over ZeroMQ.
     """
 
     def __init__(self, family: int, type_: int, proto: int) -> None:
@@ -70,6 +73,7 @@ class Sk:
         self.refs = 1
         self.refs_lock = threading.RLock()  # a finaliser may take it within
         self.shut_write = False
+        self.shared = False
         self._unanswered: dict[object, int] = {}
         self._create = lambda seq: Socket(seq, family, type_, proto)
         self._known: dict[SockaddrMhost, None] = {}
@@ -80,19 +84,33 @@ class Sk:
             self.number = int(self.channel.request(self._create))
         except BaseException:
             self.arrived.close()
+            self.arrived.free()
             raise
         self.channel.join(self.number, self)
+        self._share()
+        self.refresh()
+
+    def _share(self) -> None:
+        """Have the daemon use the memory, if it can."""
+        memory = self.arrived.memfd, self.arrived.far
+        self.shared = self.channel.hand_over(self.number, *memory)
+
+    def refresh(self) -> None:
+        """Say whether the fast calls may put datagrams in the memory."""
+        self.arrived.ring.sending = self.shared and self.channel.up and not self.shut_write
 
     def close(self) -> None:
-        """Close it; its port is free when this returns."""
+        """Close it; its port is free when this returns, and what was sent has gone."""
         self.channel.leave(self.number, self)
         self.arrived.close()
         self.channel.close_socket(self.number)
+        self.arrived.free()
 
     def abandon(self) -> None:
         """Close it soon; takes no lock of the channel, so a finaliser may call it."""
         self.arrived.close()
         self.channel.abandon(self.number)
+        self.arrived.free()
 
     def ask(self, build: Callable[[int], AnsweredRequest]) -> Any:
         """Ask the daemon something and wait for the answer."""
@@ -124,7 +142,7 @@ class Sk:
         """Set the peer; None dissolves the association."""
         self.port = self._rename(address, "connect", Connect)
         self.peer = address
-        self._known.pop(NOWHERE, None)
+        self._forget(NOWHERE)
         self._failed.pop(NOWHERE, None)
 
     def _rename(self, address: Address | None, call: str, kind: type[Bind | Connect]) -> int:
@@ -162,7 +180,7 @@ class Sk:
             instance = self.channel.instance
             try:
                 sa = self.names.parse(address, call, patience_s)
-                return self.send(payload, sa, deadline, waits, control, instance)
+                return self.send(payload, sa, deadline, waits, control, instance, address)
             except OtherSessionError:
                 continue  # the handle was of a daemon that is gone
 
@@ -174,6 +192,7 @@ class Sk:
         waits: bool,
         control: bytes = b"",
         instance: str = "",
+        address: object = None,
     ) -> int:
         """Send one datagram.
 
@@ -185,6 +204,7 @@ class Sk:
                 does one with control messages.
             control: control messages, packed (mhostd.cmsg).
             instance: the session in which `sa` has a meaning.
+            address: what `sa` was made of.
         """
         if len(payload) > UDP_PAYLOAD_MAX:
             if sa is None and self.peer is None:
@@ -210,7 +230,9 @@ class Sk:
             record = Record(key, payload, flags, 0, cookie, control)
             return pack_data(self.number, pack_record(record))
 
-        if key in self._known and not control:
+        if key in self._known and not control and self.shared:
+            self._put(key, connected, payload, deadline, instance, address)
+        elif key in self._known and not control:
             later = lambda _cookie: pack_data(  # noqa: E731
                 self.number, pack_record(Record(key, payload, connected))
             )
@@ -237,9 +259,52 @@ class Sk:
                 raise
         return len(payload)
 
+    def _put(
+        self,
+        key: SockaddrMhost,
+        connected: int,
+        payload: bytes,
+        deadline: float | None,
+        instance: str,
+        address: object,
+    ) -> None:
+        """Put a datagram in the memory, and have the fast calls do so with the next ones.
+
+        Raises:
+            BlockingIOError: there is no room until the deadline.
+            OtherSessionError: the session is not `instance`.
+        """
+        ring = self.arrived.ring
+        header = pack_record(Record(key, b"", connected))[:RECORD_HLEN]
+        while not ring.put(header, payload):
+            ring.want_room()
+            if ring.put(header, payload):
+                break
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise BlockingIOError(
+                    errno.EAGAIN, "the memory shared with mhostd is full; wait, or send less"
+                )
+            ring.sleep(True, left)
+            if instance and instance != self.channel.instance:
+                raise OtherSessionError(errno.ESTALE, "mhostd was restarted meanwhile")
+        if key not in self._known or not self.channel.up:
+            return
+        if connected:
+            ring.peer = header
+        elif isinstance(address, tuple):
+            if len(ring.known) >= DESTINATIONS_MAX:
+                ring.known.clear()
+            ring.known[address] = header
+
+    def _forget(self, key: SockaddrMhost) -> None:
+        """The next datagram to there is a first one again."""
+        self._known.pop(key, None)
+        self.arrived.ring.forget()
+
     def unanswered(self) -> int:
-        """Octets of payload that nobody waits for and the daemon has not answered yet."""
-        return sum(list(self._unanswered.values()))
+        """Octets that nobody waits for and the daemon has not taken or answered yet."""
+        return sum(list(self._unanswered.values())) + self.arrived.ring.unsent()
 
     def _answered(self, key: SockaddrMhost, reply: Reply) -> None:
         """The first datagram to a destination went out, or did not."""
@@ -248,7 +313,7 @@ class Sk:
             return
         self.port = self.port or int(reply.value)
         if len(self._known) >= DESTINATIONS_MAX:
-            self._known.pop(next(iter(self._known)), None)
+            self._forget(next(iter(self._known)))
         self._known[key] = None
 
     # --- receiving
@@ -272,26 +337,32 @@ class Sk:
         """A datagram that was sent earlier has failed."""
         key = key_of(event.sa)
         if event.queued is not None:
-            self._known.pop(NOWHERE, None)
+            self._forget(NOWHERE)
             self.arrived.queue_error(event)
         elif self.peer is not None and not (event.local and key in self._known):
-            self._known.pop(NOWHERE, None)
+            self._forget(NOWHERE)
             if event.fatal:
                 self.arrived.fail(event.errno)
             return
-        self._known.pop(key, None)
+        self._forget(key)
         if event.local and event.queued is None:
             self._failed[key] = (event.errno, event.text)
+
+    def lost(self) -> None:
+        """The daemon went away, or this is a child made by fork()."""
+        self.arrived.ring.sending = False
 
     def restore(self) -> None:
         """The daemon is another one: create, set, bind and connect again."""
         self._known.clear()
         self._failed.clear()
         self._unanswered.clear()
-        self.arrived.forget_handles()
+        self.arrived.ring.forget()
+        self.arrived.renew()
         try:
             self.number = int(self.channel.request(self._create))
             self.channel.join(self.number, self)
+            self._share()
             for each in self._options:
                 self._set_again(*each)
             if self.port:

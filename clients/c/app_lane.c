@@ -1,0 +1,204 @@
+/* app_lane.c - the application's side of a socket in shared memory (app_lane.h) */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "app_lane.h"
+
+/**
+ * app_lane_open() - map the memory of a socket
+ * @lane:	to fill in
+ * @memfd:	LANE_OCTETS, new or of an earlier session
+ * @near:	our end of the pair of sockets
+ * @far:	a copy of the daemon's
+ *
+ * Return: 0, or -1 with errno set
+ */
+int app_lane_open(struct app_lane *lane, int memfd, int near, int far)
+{
+	void *shm = mmap(NULL, LANE_OCTETS, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+
+	if (shm == MAP_FAILED)
+		return -1;
+	*lane = (struct app_lane){ .shm = shm, .near = near, .far = far };
+	app_lane_reopen(lane);
+	return 0;
+}
+
+/**
+ * app_lane_reopen() - begin again with another daemon, before it is given the memory
+ *
+ * What waits is kept; what was not taken is forgotten, for it names hosts as the daemon
+ * before did. So is a wake-up that this one began and did not carry out.
+ */
+void app_lane_reopen(struct app_lane *lane)
+{
+	char octet[8];
+
+	ring_open(&lane->rx, lane->shm, false, false);
+	ring_open(&lane->tx, lane->shm, true, true);
+	lane->tx.pos = lane->tx.other;
+	ring_publish(&lane->tx);
+	atomic_store(&lane->tx.ctl->room, 0);
+	atomic_store(&lane->tx.ctl->wake, 1);
+	lane->stale = atomic_load(&lane->rx.ctl->head);
+	while (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		;
+	while (recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		;
+	ring_want(&lane->rx.ctl->wake);
+	if (!ring_empty(&lane->rx))
+		app_lane_raise(lane);
+}
+
+void app_lane_close(struct app_lane *lane)
+{
+	if (lane->shm)
+		munmap(lane->shm, LANE_OCTETS);
+	lane->shm = NULL;
+}
+
+/* --- what has come */
+
+/**
+ * app_lane_front() - the oldest datagram
+ * @lane:	the socket
+ * @datagram:	filled in
+ *
+ * Return: RING_OK, RING_WAIT if there is none, RING_BROKEN if the daemon wrote nonsense
+ */
+enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram)
+{
+	struct record *head = &datagram->head;
+	enum ring_says says;
+	const uint8_t *at = ring_front(&lane->rx, head, &says);
+	size_t octets;
+
+	if (!at)
+		return says;
+	octets = head->length - RECORD_HLEN;
+	datagram->control = NULL;
+	datagram->n_control = 0;
+	if (head->flags & RECORD_CONTROL) {
+		uint32_t n;
+
+		if (octets < 8)
+			return RING_BROKEN;
+		memcpy(&n, at, sizeof(n));
+		if (n % RECORD_ALIGN || n > octets - 8)
+			return RING_BROKEN;
+		datagram->control = at + 8;
+		datagram->n_control = n;
+		at += 8 + n;
+		octets -= 8 + n;
+	}
+	if (lane->taken > octets)
+		return RING_BROKEN;
+	at += lane->taken;
+	octets -= lane->taken;
+	if (head->segment_size && octets > head->segment_size)
+		octets = head->segment_size;
+	if (lane->rx.pos < lane->stale)
+		head->id_no = 0;
+	datagram->payload = at;
+	datagram->n_payload = octets;
+	return RING_OK;
+}
+
+/* Step over the datagram that app_lane_front() found. */
+void app_lane_pop(struct app_lane *lane, const struct datagram *datagram)
+{
+	size_t control = datagram->head.flags & RECORD_CONTROL ? 8 + datagram->n_control : 0;
+
+	lane->taken += datagram->n_payload;
+	if (lane->taken + control + RECORD_HLEN < datagram->head.length)
+		return;		/* a super-packet, and more of it */
+	lane->taken = 0;
+	ring_pop(&lane->rx, &datagram->head);
+	ring_release(&lane->rx);
+}
+
+/* --- what is sent */
+
+/**
+ * app_lane_reserve() - begin a record
+ * @lane:	the socket
+ * @head:	its header; the length is filled in
+ * @payload:	octets that the caller will write behind it
+ * @says:	RING_WAIT if there is no room now
+ *
+ * Return: where the payload goes; NULL if @says is not RING_OK
+ */
+uint8_t *app_lane_reserve(struct app_lane *lane, const struct record *head, size_t payload,
+			  enum ring_says *says)
+{
+	struct record copy = *head;
+	uint8_t *at = ring_reserve(&lane->tx, RECORD_HLEN + payload, says);
+
+	if (!at)
+		return NULL;
+	copy.length = (uint32_t)(RECORD_HLEN + payload);
+	memcpy(at, &copy, sizeof(copy));
+	return at + RECORD_HLEN;
+}
+
+/* The payload is there; the daemon sees it after app_lane_publish(). */
+void app_lane_commit(struct app_lane *lane, size_t payload)
+{
+	ring_commit(&lane->tx, RECORD_HLEN + payload);
+}
+
+/* Have the daemon see what was committed, and wake it if it sleeps. */
+void app_lane_publish(struct app_lane *lane)
+{
+	ring_publish(&lane->tx);
+	if (ring_wanted(&lane->tx.ctl->wake))
+		send(lane->near, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* --- readiness */
+
+/**
+ * app_lane_arm() - have the next record make the socket readable; it is not until then
+ *
+ * Either an octet waits on our end, or `wake` is set and none does. Where the octet has
+ * not come yet that `wake` was cleared for, the caller is woken once for nothing.
+ *
+ * Return: whether something has come; then the socket is readable again
+ */
+bool app_lane_arm(struct app_lane *lane)
+{
+	char octet[8];
+
+	if (!ring_empty(&lane->rx))
+		return true;
+	if (!atomic_load(&lane->rx.ctl->wake) &&
+	    recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		ring_want(&lane->rx.ctl->wake);
+	if (ring_empty(&lane->rx))
+		return false;
+	app_lane_raise(lane);
+	return true;
+}
+
+/* Make the socket readable ourselves, if it is not. */
+void app_lane_raise(struct app_lane *lane)
+{
+	if (ring_wanted(&lane->rx.ctl->wake))
+		send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/**
+ * app_lane_want_room() - be told when half of the ring is free: our end is writable then
+ *
+ * The caller tries once more before it waits. First the flag, so that the daemon leaves
+ * the octets where they are, which say that there is no room.
+ */
+void app_lane_want_room(struct app_lane *lane)
+{
+	ring_want(&lane->tx.ctl->room);
+	while (send(lane->near, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		;
+}

@@ -1,0 +1,67 @@
+/* app_lane.h - the application's side of a socket in shared memory (native/ring.h)
+ *
+ * Not thread-safe: the caller has a lock of its own, but for sleeping. No octet of the
+ * ring is believed more than once: headers are copied before they are looked at.
+ */
+#ifndef MHOST_APP_LANE_H
+#define MHOST_APP_LANE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ring.h"
+
+/**
+ * struct app_lane - one socket
+ * @shm:	LANE_OCTETS
+ * @near:	our end of the pair of sockets; readable while something has come
+ * @far:	a copy of the daemon's end, to say so ourselves
+ * @rx:		what has come
+ * @tx:		what is sent
+ * @taken:	octets of payload of the first record that were taken (a super-packet)
+ * @stale:	records before this position are of an earlier session
+ */
+struct app_lane {
+	void *shm;
+	int near;
+	int far;
+	struct ring rx;
+	struct ring tx;
+	size_t taken;
+	uint64_t stale;
+};
+
+/**
+ * struct datagram - what app_lane_front() finds
+ * @head:	of its record; @head.id_no is 0 if the record is stale
+ * @control:	control messages, in the ring
+ * @n_control:	octets of them
+ * @payload:	in the ring
+ * @n_payload:	octets of it
+ */
+struct datagram {
+	struct record head;
+	const uint8_t *control;
+	size_t n_control;
+	const uint8_t *payload;
+	size_t n_payload;
+};
+
+int app_lane_open(struct app_lane *lane, int memfd, int near, int far);
+void app_lane_reopen(struct app_lane *lane);
+void app_lane_close(struct app_lane *lane);
+
+enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram);
+void app_lane_pop(struct app_lane *lane, const struct datagram *datagram);
+
+uint8_t *app_lane_reserve(struct app_lane *lane, const struct record *head, size_t payload,
+			  enum ring_says *says);
+void app_lane_commit(struct app_lane *lane, size_t payload);
+void app_lane_publish(struct app_lane *lane);
+
+bool app_lane_arm(struct app_lane *lane);
+void app_lane_raise(struct app_lane *lane);
+void app_lane_want_room(struct app_lane *lane);
+
+#endif

@@ -1,0 +1,337 @@
+/* _fast_socket.c - the calls of mhost.Socket that need no Python (mhost._ring.FastSocket)
+ *
+ * Each does the plain thing at once: a datagram to a destination that is known to be good
+ * and has room, a datagram that has come. Everything else, and every error, is for the
+ * method of the same name with an underscore in front, in mhost/dgram.py.
+ */
+
+#include "_ring.h"
+
+#include <string.h>
+#include <structmember.h>
+
+typedef struct {
+	PyObject_HEAD
+	PyObject *ring;		/* RingObject, None without shared memory or once closed */
+} FastSocket;
+
+/* The ring, if datagrams may be put in it or taken from it at once. */
+static RingObject *ring_of(PyObject *self)
+{
+	PyObject *ring = ((FastSocket *)(void *)self)->ring;
+
+	if (!ring || ring == Py_None)
+		return NULL;
+	return ((RingObject *)(void *)ring)->open ? (RingObject *)(void *)ring : NULL;
+}
+
+static PyObject *slow(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t n)
+{
+	PyObject *method = PyObject_GetAttrString(self, name);
+	PyObject *tuple = method ? PyTuple_New(n) : NULL;
+	PyObject *result = NULL;
+
+	if (tuple) {
+		for (Py_ssize_t i = 0; i < n; i++)
+			PyTuple_SetItem(tuple, i, Py_NewRef(args[i]));
+		result = PyObject_Call(method, tuple, NULL);
+	}
+	Py_XDECREF(tuple);
+	Py_XDECREF(method);
+	return result;
+}
+
+/* --- sending */
+
+/* Find the header for an address; false if it is not known to be good. */
+static bool known_head(RingObject *ring, PyObject *address, struct record *head)
+{
+	PyObject *found;
+
+	if (ring->last_to == address) {
+		*head = ring->last_head;
+		return true;
+	}
+	if (!PyTuple_CheckExact(address))
+		return false;
+	found = PyDict_GetItemWithError(ring->known, address);
+	if (!found) {
+		PyErr_Clear();		/* what cannot be hashed is no address */
+		return false;
+	}
+	memcpy(head, PyBytes_AsString(found), sizeof(*head));
+	set_ref(&ring->last_to, Py_NewRef(address));
+	ring->last_head = *head;
+	return true;
+}
+
+/* Put one datagram; 1 if it is there, 0 if the slow path must see it. */
+static int put(RingObject *ring, const struct record *head, PyObject *data, Py_ssize_t *octets)
+{
+	enum ring_says says;
+	Py_buffer payload;
+	uint8_t *at = NULL;
+
+	if (PyObject_GetBuffer(data, &payload, PyBUF_SIMPLE)) {
+		PyErr_Clear();
+		return 0;
+	}
+	*octets = payload.len;
+	if (payload.len <= RECORD_PAYLOAD_MAX)
+		at = app_lane_reserve(&ring->lane, head, (size_t)payload.len, &says);
+	if (at) {
+		memcpy(at, payload.buf, (size_t)payload.len);
+		app_lane_commit(&ring->lane, (size_t)payload.len);
+	}
+	PyBuffer_Release(&payload);
+	return at != NULL;
+}
+
+static PyObject *fast_sendto(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	struct record head;
+	Py_ssize_t octets;
+
+	if (n == 2 && ring && ring->sending && !ring->held &&
+	    known_head(ring, args[1], &head) && put(ring, &head, args[0], &octets)) {
+		app_lane_publish(&ring->lane);
+		return PyLong_FromSsize_t(octets);
+	}
+	return slow(self, "_sendto", args, n);
+}
+
+static PyObject *fast_send(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	struct record head;
+	Py_ssize_t octets;
+
+	if (n == 1 && ring && ring->sending && !ring->held && ring->peer != Py_None) {
+		memcpy(&head, PyBytes_AsString(ring->peer), sizeof(head));
+		if (put(ring, &head, args[0], &octets)) {
+			app_lane_publish(&ring->lane);
+			return PyLong_FromSsize_t(octets);
+		}
+	}
+	return slow(self, "_send", args, n);
+}
+
+/**
+ * put_many() - _put_many(buffers, start, address, /) -> int
+ * @args:	buffers: a list; start: of the first to be sent; address: of all, None for
+ *		the peer of connect()
+ *
+ * Return: how many were put in the ring, up to the first that was not
+ */
+static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	Py_ssize_t start, end, octets, i;
+	struct record head;
+
+	if (n != 3 || !PyList_Check(args[0])) {
+		PyErr_SetString(PyExc_TypeError, "_put_many(list, int, tuple or None)");
+		return NULL;
+	}
+	start = i = PyLong_AsSsize_t(args[1]);
+	if (start < 0 || !ring || !ring->sending || ring->held)
+		return PyErr_Occurred() ? NULL : PyLong_FromLong(0);
+	if (args[2] == Py_None) {
+		if (ring->peer == Py_None)
+			return PyLong_FromLong(0);
+		memcpy(&head, PyBytes_AsString(ring->peer), sizeof(head));
+	} else if (!known_head(ring, args[2], &head)) {
+		return PyLong_FromLong(0);
+	}
+	end = PyList_Size(args[0]);
+	while (i < end && put(ring, &head, PyList_GetItem(args[0], i), &octets))
+		i++;
+	if (i > start)
+		app_lane_publish(&ring->lane);
+	return PyLong_FromSsize_t(i - start);
+}
+
+/* --- receiving */
+
+/* The address tuple of where a datagram is from; a new reference. */
+static PyObject *source_tuple(PyObject *self, RingObject *ring, const struct record *head)
+{
+	uint8_t source[SOURCE_LEN];
+	PyObject *key, *tuple;
+
+	source_of(head, source);
+	if (ring->last_from && !memcmp(source, ring->last_source, sizeof(source)))
+		return Py_NewRef(ring->last_from);
+	key = PyBytes_FromStringAndSize((const char *)source, sizeof(source));
+	if (!key)
+		return NULL;
+	tuple = PyDict_GetItemWithError(ring->sources, key);
+	if (tuple) {
+		Py_INCREF(tuple);
+	} else if (!PyErr_Occurred()) {
+		tuple = slow(self, "_spell", &key, 1);
+		if (PyDict_Size(ring->sources) >= SOURCES_MAX)
+			PyDict_Clear(ring->sources);
+		if (tuple && PyDict_SetItem(ring->sources, key, tuple))
+			Py_CLEAR(tuple);
+	}
+	Py_DECREF(key);
+	if (tuple) {
+		set_ref(&ring->last_from, Py_NewRef(tuple));
+		memcpy(ring->last_source, source, sizeof(source));
+	}
+	return tuple;
+}
+
+/* Find the datagram that is taken at once; false if the slow path must say. */
+static bool front(RingObject *ring, Py_ssize_t bufsize, struct datagram *d)
+{
+	return bufsize >= 0 && ring && !ring->held &&
+	       app_lane_front(&ring->lane, d) == RING_OK;
+}
+
+static PyObject *payload_of(const struct datagram *d, Py_ssize_t bufsize)
+{
+	size_t octets = d->n_payload < (size_t)bufsize ? d->n_payload : (size_t)bufsize;
+
+	return PyBytes_FromStringAndSize((const char *)d->payload, (Py_ssize_t)octets);
+}
+
+/* (data, address), and the datagram is taken; NULL leaves it where it is. */
+static PyObject *taken(PyObject *self, RingObject *ring, const struct datagram *d,
+		       Py_ssize_t bufsize)
+{
+	PyObject *data = payload_of(d, bufsize);
+	PyObject *address = data ? source_tuple(self, ring, &d->head) : NULL;
+	PyObject *result = address ? PyTuple_New(2) : NULL;
+
+	if (!result) {
+		Py_XDECREF(data);
+		Py_XDECREF(address);
+		return NULL;
+	}
+	PyTuple_SetItem(result, 0, data);
+	PyTuple_SetItem(result, 1, address);
+	ring_took(ring, d);
+	return result;
+}
+
+static Py_ssize_t size_of(PyObject *arg)
+{
+	Py_ssize_t size = PyLong_Check(arg) ? PyLong_AsSsize_t(arg) : -1;
+
+	if (size < 0)
+		PyErr_Clear();		/* the slow path says what is wrong */
+	return size;
+}
+
+static PyObject *fast_recvfrom(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	struct datagram d;
+
+	if (n == 1) {
+		Py_ssize_t size = size_of(args[0]);
+
+		if (front(ring, size, &d))
+			return taken(self, ring, &d, size);
+	}
+	return slow(self, "_recvfrom", args, n);
+}
+
+static PyObject *fast_recv(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	struct datagram d;
+
+	if (n == 1) {
+		Py_ssize_t size = size_of(args[0]);
+
+		if (front(ring, size, &d)) {
+			PyObject *data = payload_of(&d, size);
+
+			if (data)
+				ring_took(ring, &d);
+			return data;
+		}
+	}
+	return slow(self, "_recv", args, n);
+}
+
+/**
+ * take_many() - _take_many(most, bufsize, /) -> list of (data, address)
+ *
+ * Return: those that have come by now, none if the slow path must say
+ */
+static PyObject *take_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	Py_ssize_t most, size;
+	PyObject *list;
+	struct datagram d;
+
+	if (n != 2) {
+		PyErr_SetString(PyExc_TypeError, "_take_many(int, int)");
+		return NULL;
+	}
+	most = size_of(args[0]);
+	size = size_of(args[1]);
+	list = PyList_New(0);
+	while (list && PyList_Size(list) < most && front(ring, size, &d)) {
+		PyObject *each = taken(self, ring, &d, size);
+
+		if (!each || PyList_Append(list, each))
+			Py_CLEAR(list);
+		Py_XDECREF(each);
+	}
+	return list;
+}
+
+static void fast_dealloc(PyObject *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	freefunc free_it = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+	Py_XDECREF(((FastSocket *)(void *)self)->ring);
+	free_it(self);		/* of the subclass: with or without a garbage collector's head */
+	Py_DECREF(type);
+}
+
+#define METHOD(name, py, doc) { name, (PyCFunction)(void (*)(void))py, METH_FASTCALL, doc }
+
+static PyMethodDef fast_methods[] = {
+	METHOD("sendto", fast_sendto,
+	       "Send one datagram; the arguments are (data, address) or (data, flags, address)."),
+	METHOD("send", fast_send, "send(data, flags=0): to the peer of connect()."),
+	METHOD("recvfrom", fast_recvfrom,
+	       "recvfrom(bufsize, flags=0): one datagram and where it came from; a known host\n"
+	       "by its name."),
+	METHOD("recv", fast_recv,
+	       "recv(bufsize, flags=0): one datagram; what does not fit bufsize is cut off."),
+	METHOD("_put_many", put_many, NULL),
+	METHOD("_take_many", take_many, NULL),
+	{ NULL, NULL, 0, NULL },
+};
+
+static PyMemberDef fast_members[] = {
+	{ "_ring", T_OBJECT, offsetof(FastSocket, ring), 0, NULL },
+	{ NULL, 0, 0, 0, NULL },
+};
+
+static PyType_Slot fast_slots[] = {
+	{ Py_tp_new, (void *)PyType_GenericNew },
+	{ Py_tp_dealloc, (void *)fast_dealloc },
+	{ Py_tp_methods, fast_methods },
+	{ Py_tp_members, fast_members },
+	{ Py_tp_doc, (void *)"The calls of mhost.Socket that need no Python." },
+	{ 0, NULL },
+};
+
+PyType_Spec fast_socket_spec = {
+	.name = "mhost._ring.FastSocket",
+	.basicsize = sizeof(FastSocket),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+	.slots = fast_slots,
+};
