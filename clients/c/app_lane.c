@@ -190,6 +190,15 @@ void app_lane_raise(struct app_lane *lane)
 		send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* Nothing is sent any more: wake who waits for room. */
+void app_lane_give_up(struct app_lane *lane)
+{
+	char octet[8];
+
+	while (recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		;
+}
+
 /**
  * app_lane_want_room() - be told when half of the ring is free: our end is writable then
  *

@@ -62,6 +62,7 @@ void app_lane_publish(struct app_lane *lane);
 
 bool app_lane_arm(struct app_lane *lane);
 void app_lane_raise(struct app_lane *lane);
+void app_lane_give_up(struct app_lane *lane);
 void app_lane_want_room(struct app_lane *lane);
 
 #endif

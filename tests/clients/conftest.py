@@ -47,6 +47,17 @@ def bound(make_socket):
 
 
 @pytest.fixture
+def arrived(pair):
+    """How many datagrams the daemon has for the socket of a port."""
+
+    def count(port):
+        (row,) = [row for row in pair[0].show("sockets") if row["port"] == port]
+        return row["rx_datagrams"]
+
+    return count
+
+
+@pytest.fixture
 def sender(make_socket):
     """Another one."""
     return make_socket()

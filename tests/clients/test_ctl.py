@@ -46,7 +46,7 @@ def test_what_it_shows_is_so(bound, make_socket):
     sock.connect(("peer", 9))
     row = next(r for r in json.loads(mhostctl("sockets", "-j")[1]) if r["port"] == port)
     assert (row["local"], row["peer"], row["peer_port"]) == ("*", "peer", 9)
-    assert (row["pid"], row["uid"], row["lane"]) == (os.getpid(), os.getuid(), "zmq")
+    assert (row["pid"], row["uid"], row["lane"]) == (os.getpid(), os.getuid(), "shm")
     l3 = {row["name"]: row for row in json.loads(mhostctl("l3", "-j")[1])}
     assert set(l3) == {"host_inet", "host_inet6", "inet", "inet6", "testproto", "otherproto"}
     assert l3["inet"]["addresses"] == ["10.77.1.1"]
@@ -111,11 +111,12 @@ def test_a_handler_goes_and_comes_back_under_live_sockets(pair, bound, sender):
     assert sock.recv(10) == b"one"
     assert mhostctl("l3", "down", "testproto")[0] == 0
     with pytest.raises(OSError, match="no L3 handler"):
-        for _ in range(1000):
+        while True:  # it is told of later, as by a kernel socket
             sender.sendto(b"gone", ("testproto:1", port))
     assert mhostctl("l3", "up", "testproto")[0] == 0
     sender.sendto(b"two", ("testproto:1", port))
-    assert sock.recv(10) == b"two"
+    while (data := sock.recv(10)) != b"two":
+        assert data == b"gone"  # of those that were in its memory still
 
 
 def test_the_host_kernel_itself_goes_and_comes_back_under_live_sockets(pair, bound, sender):

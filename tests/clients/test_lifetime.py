@@ -162,13 +162,13 @@ def test_there_is_no_makefile_of_datagrams(make_socket):
 # --- ioctl
 
 
-def test_fionread_is_the_size_of_the_next_datagram(bound, sender):
+def test_fionread_is_the_size_of_the_next_datagram(bound, sender, arrived):
     sock, port = bound
     assert sock.ioctl(termios.FIONREAD) == 0
     for payload in (b"12345", b"", b"123"):
         sender.sendto(payload, ("127.0.0.1", port))
     deadline = time.monotonic() + DEADLINE_S
-    while len(sock._sk.arrived._records) < 3:
+    while arrived(port) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     sizes = []

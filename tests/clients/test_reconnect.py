@@ -193,7 +193,7 @@ def test_restarts_while_sockets_are_being_restored_lose_none(pair, make_socket):
     assert socks[-1].recv(10) == b"hello"
 
 
-def test_a_known_host_is_named_also_while_the_daemon_is_silent(pair, make_socket):
+def test_a_known_host_is_named_also_while_the_daemon_is_silent(pair, make_socket, arrived):
     a, _b = pair
     receiver, sender = make_socket(), make_socket()
     receiver.bind(("*", 0))
@@ -201,8 +201,9 @@ def test_a_known_host_is_named_also_while_the_daemon_is_silent(pair, make_socket
     for host in ("10.77.1.1", "testproto:1"):
         sender.sendto(b"x", (host, port))
     deadline = time.monotonic() + 10
-    while len(receiver._sk.arrived._records) < 2:  # until both are in this process
+    while arrived(port) < 2:  # until both are in this process
         assert time.monotonic() < deadline
+    arrived(port)
     a.daemon.send_signal(signal.SIGSTOP)
     try:
         assert [receiver.recvfrom(1)[1][0] for _ in range(2)] == ["me", "me"]

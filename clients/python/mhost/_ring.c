@@ -172,7 +172,9 @@ static PyObject *py_put(RingObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "y*y*:put", &header, &payload))
 		return NULL;
-	if (header.len == RECORD_HLEN && payload.len <= RECORD_PAYLOAD_MAX && self->open) {
+	if (!self->open) {
+		says = RING_WAIT;
+	} else if (header.len == RECORD_HLEN && payload.len <= RECORD_PAYLOAD_MAX) {
 		struct record head;
 
 		memcpy(&head, header.buf, sizeof(head));
@@ -194,6 +196,15 @@ static PyObject *py_want_room(RingObject *self, PyObject *none)
 	(void)none;
 	if (self->open)
 		app_lane_want_room(&self->lane);
+	Py_RETURN_NONE;
+}
+
+/* give_up() -> None: wake who waits for room */
+static PyObject *py_give_up(RingObject *self, PyObject *none)
+{
+	(void)none;
+	if (self->open)
+		app_lane_give_up(&self->lane);
 	Py_RETURN_NONE;
 }
 
@@ -273,6 +284,7 @@ static PyMethodDef ring_methods[] = {
 	METHOD("raise_", py_raise, METH_NOARGS),
 	METHOD("put", py_put, METH_VARARGS),
 	METHOD("want_room", py_want_room, METH_NOARGS),
+	METHOD("give_up", py_give_up, METH_NOARGS),
 	METHOD("unsent", py_unsent, METH_NOARGS),
 	METHOD("sleep", py_sleep, METH_VARARGS),
 	{ NULL, NULL, 0, NULL },

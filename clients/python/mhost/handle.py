@@ -108,7 +108,7 @@ class Handle(FastSocket):
         The socket is closed when the last of them is.
         """
         self._check_open()
-        other = object.__new__(self.__class__)
+        other = self.__class__.__new__(self.__class__)
         other.__dict__.update(self.__dict__, _closed=True)
         with self._sk.refs_lock:
             self._check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from mhost.shm import memory, pair
 from mhostd.uapi import Record, SockaddrMhost, SockError, record_size
 
 CREDIT_SHARE = 4  # credit goes back a quarter of the receive buffer at a time
+NAP_S = 0.005  # how often a blocked call looks while errors are queued that it does not take
 ERRORS_MAX = 256  # in the error queue; as in Linux what comes when it is full is lost
 
 
@@ -32,6 +34,7 @@ class ReceiveQueue:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may come in again
+        self._news = threading.Condition(self._lock)
         self._records: deque[Record] = deque()
         self._errors: deque[SockError] = deque()
         self._consumed = 0
@@ -142,20 +145,52 @@ class ReceiveQueue:
                     return True
             if late:
                 return False
+            if self._errors:  # they make the descriptor readable: it is nothing to sleep on
+                return self._errors_only(deadline, given_up)
             self._waiting += 1
+        self._sleep(False, left)
+        return True
+
+    def _errors_only(self, deadline: float | None, given_up: Callable[[], bool]) -> bool:
+        """Go on with wait() until there is more than what is on the error queue."""
+        while self._errors and not (self._records or self._error or self._shut):
+            left = None if deadline is None else deadline - time.monotonic()
+            if self._closed or given_up() or self.ring.next_size() >= 0:
+                return True
+            if left is not None and left <= 0:
+                return False
+            self._news.wait(NAP_S if left is None else min(left, NAP_S))
+        return True
+
+    def wait_room(self, left: float | None) -> None:
+        """Wait until there may be room in the memory again, or the socket is closed.
+
+        Raises:
+            OSError: EBADF, it is.
+        """
+        with self._lock:
+            sleeps = not self._closed
+            self._waiting += sleeps
+        if sleeps:
+            self._sleep(True, left)
+        if self._closed:
+            raise OSError(errno.EBADF, "the socket is closed")
+
+    def _sleep(self, room: bool, left: float | None) -> None:
+        """Sleep on the descriptor; `_waiting` counts us already."""
         try:
-            self.ring.sleep(False, left)
+            self.ring.sleep(room, left)
         finally:
             with self._lock:
                 self._waiting -= 1
                 if self._closed:
                     self.free()
-        return True
 
     def wake(self) -> None:
         """Have those who wait look again whether to go on."""
         with self._lock:
             self.ring.raise_()
+            self._news.notify_all()
 
     def pending_error(self) -> int:
         """Return SO_ERROR and clear it."""
@@ -224,6 +259,8 @@ class ReceiveQueue:
             self._errors.clear()
             self.ring.sending, self.ring.held = False, True
             self.ring.raise_()
+            self.ring.give_up()
+            self._news.notify_all()
 
     def free(self) -> None:
         """Give back memory and descriptors, once nobody sleeps on them; close() was called."""
@@ -245,3 +282,4 @@ class ReceiveQueue:
             self.ring.raise_()
         elif self.ring.polled:
             self.ring.arm()
+        self._news.notify_all()

@@ -97,7 +97,11 @@ class Sk:
 
     def refresh(self) -> None:
         """Say whether the fast calls may put datagrams in the memory."""
-        self.arrived.ring.sending = self.shared and self.channel.up and not self.shut_write
+        self.arrived.ring.sending = self._may_put() and not self.shut_write
+
+    def _may_put(self) -> bool:
+        """Datagrams may go through the memory: none that went another way is behind."""
+        return self.shared and self.channel.up and not self._unanswered
 
     def close(self) -> None:
         """Close it; its port is free when this returns, and what was sent has gone."""
@@ -230,7 +234,7 @@ class Sk:
             record = Record(key, payload, flags, 0, cookie, control)
             return pack_data(self.number, pack_record(record))
 
-        if key in self._known and not control and self.shared:
+        if key in self._known and not control and self._may_put():
             self._put(key, connected, payload, deadline, instance, address)
         elif key in self._known and not control:
             later = lambda _cookie: pack_data(  # noqa: E731
@@ -250,12 +254,15 @@ class Sk:
             def done(reply: Reply) -> None:
                 self._unanswered.pop(token, None)
                 self._answered(key, reply)
+                self.refresh()
 
             self._unanswered[token] = len(payload)
+            self.refresh()
             try:
                 self.channel.post_record(first, deadline, instance, done)
             except BaseException:
                 self._unanswered.pop(token, None)
+                self.refresh()
                 raise
         return len(payload)
 
@@ -273,6 +280,7 @@ class Sk:
         Raises:
             BlockingIOError: there is no room until the deadline.
             OtherSessionError: the session is not `instance`.
+            OSError: EBADF, the socket was closed meanwhile.
         """
         ring = self.arrived.ring
         header = pack_record(Record(key, b"", connected))[:RECORD_HLEN]
@@ -285,7 +293,7 @@ class Sk:
                 raise BlockingIOError(
                     errno.EAGAIN, "the memory shared with mhostd is full; wait, or send less"
                 )
-            ring.sleep(True, left)
+            self.arrived.wait_room(left)
             if instance and instance != self.channel.instance:
                 raise OtherSessionError(errno.ESTALE, "mhostd was restarted meanwhile")
         if key not in self._known or not self.channel.up:
