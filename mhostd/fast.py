@@ -192,6 +192,7 @@ class FastLane:
         self._up.clear()
         self._down.clear()
         self._resume()
+        self._lane.go_on()
 
     def _tell(self) -> None:
         for sk in {sk for sk, _source, _daddr in self._up}:

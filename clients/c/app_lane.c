@@ -7,6 +7,24 @@
 
 #include "app_lane.h"
 
+/* The state in which a daemon is given the memory. */
+static void begin(struct app_lane *lane)
+{
+	char octet[8];
+
+	ring_open(&lane->rx, lane->shm, false, false);
+	ring_open(&lane->tx, lane->shm, true, true);
+	atomic_store(&lane->tx.ctl->wake, 1);
+	lane->stale = atomic_load(&lane->rx.ctl->head);
+	while (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		;
+	while (recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		;
+	ring_want(&lane->rx.ctl->wake);
+	if (!ring_empty(&lane->rx))
+		app_lane_raise(lane);
+}
+
 /**
  * app_lane_open() - map the memory of a socket
  * @lane:	to fill in
@@ -23,34 +41,47 @@ int app_lane_open(struct app_lane *lane, int memfd, int near, int far)
 	if (shm == MAP_FAILED)
 		return -1;
 	*lane = (struct app_lane){ .shm = shm, .near = near, .far = far };
-	app_lane_reopen(lane);
+	begin(lane);
 	return 0;
 }
 
+/* Copy what has come and was not taken into other memory, at the same positions. */
+static void move_rx(struct app_lane *lane, void *shm)
+{
+	struct ring old = lane->rx, new;
+	uint64_t head = atomic_load(&old.ctl->head);
+
+	ring_open(&new, shm, false, false);
+	if (head - old.pos > RING_OCTETS)
+		head = old.pos;
+	for (uint64_t at = old.pos; at < head; at += RECORD_ALIGN)
+		memcpy(new.data + at % RING_OCTETS, old.data + at % RING_OCTETS, RECORD_ALIGN);
+	atomic_store(&new.ctl->tail, old.pos);
+	atomic_store(&new.ctl->head, head);
+	atomic_store(&new.ctl->wake, atomic_load(&old.ctl->wake));
+}
+
 /**
- * app_lane_reopen() - begin again with another daemon, before it is given the memory
+ * app_lane_move() - begin again with another daemon, in new memory
+ * @lane:	the socket
+ * @memfd:	LANE_OCTETS, new
  *
  * What waits is kept; what was not taken is forgotten, for it names hosts as the daemon
  * before did. So is a wake-up that this one began and did not carry out.
+ *
+ * Return: 0, or -1 with errno set and nothing changed
  */
-void app_lane_reopen(struct app_lane *lane)
+int app_lane_move(struct app_lane *lane, int memfd)
 {
-	char octet[8];
+	void *shm = mmap(NULL, LANE_OCTETS, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 
-	ring_open(&lane->rx, lane->shm, false, false);
-	ring_open(&lane->tx, lane->shm, true, true);
-	lane->tx.pos = lane->tx.other;
-	ring_publish(&lane->tx);
-	atomic_store(&lane->tx.ctl->room, 0);
-	atomic_store(&lane->tx.ctl->wake, 1);
-	lane->stale = atomic_load(&lane->rx.ctl->head);
-	while (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
-		;
-	while (recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
-		;
-	ring_want(&lane->rx.ctl->wake);
-	if (!ring_empty(&lane->rx))
-		app_lane_raise(lane);
+	if (shm == MAP_FAILED)
+		return -1;
+	move_rx(lane, shm);
+	munmap(lane->shm, LANE_OCTETS);
+	lane->shm = shm;
+	begin(lane);
+	return 0;
 }
 
 void app_lane_close(struct app_lane *lane)

@@ -49,7 +49,7 @@ struct datagram {
 };
 
 int app_lane_open(struct app_lane *lane, int memfd, int near, int far);
-void app_lane_reopen(struct app_lane *lane);
+int app_lane_move(struct app_lane *lane, int memfd);
 void app_lane_close(struct app_lane *lane);
 
 enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram);

@@ -167,16 +167,29 @@ static PyObject *py_take(LaneObject *self, PyObject *none)
 		}
 		memcpy(copy, lane->items, lane->items_used);
 	}
-	if (lane->hold ? !n : n >= LANE_ITEMS) {
-		lane->hold = false;
+	if (n >= LANE_ITEMS)
 		lane_notify(lane->wake);
-	}
 	lane->items_used = lane->n_items = 0;
 	memset(lane->marks, 0, sizeof(lane->marks));
 	pthread_mutex_unlock(&lane->lock);
 	list = items_list(copy, n);
 	free(copy);
 	return list;
+}
+
+/* go_on() -> None: the walk has seen what take() gave; frames are read again */
+static PyObject *py_go_on(LaneObject *self, PyObject *none)
+{
+	struct lane *lane = self->lane;
+
+	(void)none;
+	take_lock(lane);
+	if (lane->hold && !lane->n_items) {
+		lane->hold = false;
+		lane_notify(lane->wake);
+	}
+	pthread_mutex_unlock(&lane->lock);
+	Py_RETURN_NONE;
 }
 
 /* lost() -> bool: the TUN was deleted */
@@ -365,7 +378,7 @@ static PyObject *py_counts(LaneObject *self, PyObject *none)
  * py_flow_up() - flow_up(slot, family, saddr, daddr, source, dest, id_no, l3) -> bool
  *
  * Return: False if frames of the flow wait for the walk, which must see them first; then
- * no other frame is read until take() has found nothing
+ * no other frame is read until go_on() finds that none is left
  */
 static PyObject *py_flow_up(LaneObject *self, PyObject *args)
 {
@@ -491,6 +504,7 @@ static PyMethodDef lane_methods[] = {
 	METHOD(stop, METH_NOARGS),
 	METHOD(run, METH_NOARGS),
 	METHOD(take, METH_NOARGS),
+	METHOD(go_on, METH_NOARGS),
 	METHOD(lost, METH_NOARGS),
 	METHOD(sock_add, METH_VARARGS),
 	METHOD(sock_del, METH_VARARGS),

@@ -85,12 +85,15 @@ static PyObject *py_forget(RingObject *self, PyObject *none)
 	Py_RETURN_NONE;
 }
 
-/* reopen() -> None: before another daemon is given the memory */
-static PyObject *py_reopen(RingObject *self, PyObject *none)
+/* move(memfd) -> None: to new memory, before another daemon is given it */
+static PyObject *py_move(RingObject *self, PyObject *args)
 {
-	(void)none;
-	if (self->open)
-		app_lane_reopen(&self->lane);
+	int memfd;
+
+	if (!PyArg_ParseTuple(args, "i:move", &memfd))
+		return NULL;
+	if (self->open && app_lane_move(&self->lane, memfd))
+		return PyErr_SetFromErrno(PyExc_OSError);
 	PyDict_Clear(self->sources);
 	Py_CLEAR(self->last_from);
 	Py_RETURN_NONE;
@@ -277,7 +280,7 @@ static PyObject *py_sleep(RingObject *self, PyObject *args)
 static PyMethodDef ring_methods[] = {
 	METHOD("close", py_close, METH_NOARGS),
 	METHOD("forget", py_forget, METH_NOARGS),
-	METHOD("reopen", py_reopen, METH_NOARGS),
+	METHOD("move", py_move, METH_VARARGS),
 	METHOD("take", py_take, METH_VARARGS),
 	METHOD("next_size", py_next_size, METH_NOARGS),
 	METHOD("arm", py_arm, METH_NOARGS),

@@ -82,7 +82,8 @@ class Lane:
 
     def wake(self) -> None:
         """End a wait(); takes no lock, so a finaliser may call it."""
-        os.eventfd_write(self._eventfd, 1)
+        if self._eventfd >= 0:
+            os.eventfd_write(self._eventfd, 1)
 
     def close(self) -> None:
         """End the connection, once what was sent has gone out."""
@@ -90,4 +91,5 @@ class Lane:
         self._monitor.close(0)
         self._dealer.close()
         self._context.term()
-        os.close(self._eventfd)
+        eventfd, self._eventfd = self._eventfd, -1
+        os.close(eventfd)

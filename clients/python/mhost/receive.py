@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -27,7 +28,6 @@ class ReceiveQueue:
     Attributes:
         ring: the memory. `ring.held` says that something else is there, which the fast
             calls leave to take().
-        memfd: descriptor of the memory.
         near: our end of the pair of sockets, which is the socket's descriptor.
         far: a copy of the daemon's end.
     """
@@ -42,9 +42,14 @@ class ReceiveQueue:
         self._error = 0
         self._shut = False
         self._closed = self._freed = False
-        self.memfd = memory()
-        self.near, self.far = pair()
-        self.ring = Ring(self.memfd, self.near, self.far)
+        self._memfd = memory()
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, self._memfd)
+            self.near, self.far = pair()
+            undo.callback(os.close, self.near)
+            undo.callback(os.close, self.far)
+            self.ring = Ring(self._memfd, self.near, self.far)
+            undo.pop_all()
 
     def fileno(self) -> int:
         """Our end of the pair, truthful from now on; -1 once closed."""
@@ -248,8 +253,23 @@ class ReceiveQueue:
             for record in old:
                 self._records.append(record._replace(sa=record.sa._replace(id_no=0)))
             self._consumed = 0
-            self.ring.reopen()
+            self._close_memfd()
+            self._memfd = memory()
+            self.ring.move(self._memfd)
             self._settle()
+
+    def give(self, hand_over: Callable[[int, int], bool]) -> bool:
+        """Have the daemon given the memory; whether it took it."""
+        try:
+            return hand_over(self._memfd, self.far)
+        finally:
+            self._close_memfd()
+
+    def _close_memfd(self) -> None:
+        """It is mapped, and takes a descriptor."""
+        if self._memfd >= 0:
+            os.close(self._memfd)
+        self._memfd = -1
 
     def close(self) -> None:
         """Nothing is taken any more; wake whoever waits."""
@@ -269,8 +289,9 @@ class ReceiveQueue:
                 return
             self._freed = True
             self.ring.close()
-            for fd in (self.memfd, self.near, self.far):
-                os.close(fd)
+            self._close_memfd()
+            os.close(self.near)
+            os.close(self.far)
 
     def _settle(self) -> None:
         """Have the descriptor say what there is."""

@@ -92,8 +92,8 @@ class Sk:
 
     def _share(self) -> None:
         """Have the daemon use the memory, if it can."""
-        memory = self.arrived.memfd, self.arrived.far
-        self.shared = self.channel.hand_over(self.number, *memory)
+        hand_over = self.channel.hand_over
+        self.shared = self.arrived.give(lambda *fds: hand_over(self.number, *fds))
 
     def refresh(self) -> None:
         """Say whether the fast calls may put datagrams in the memory."""
