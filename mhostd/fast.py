@@ -13,30 +13,40 @@ looked at.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import partial
 
 from mhostd import native
 from mhostd.dev import NetCore, NetDevice
-from mhostd.errors import DropReason, Verdict
+from mhostd.errors import DropReason, MhostError, Verdict
 from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
 from mhostd.sock import Datagram, Sock, sock_dequeue
-from mhostd.structs import MhostProto
+from mhostd.structs import MhostProto, UdpOps
 from mhostd.uapi import (
+    AF_INET,
+    AF_INET6,
     AF_MHOST,
     RECORD_CONNECTED,
     RECORD_HLEN,
+    UDP_PAYLOAD_MAX,
     Record,
     SockaddrMhost,
     pack_record,
+    unpack_records,
 )
 from mhostd.udp.udp_mhost import UdpMhost
 
 DRAIN_MS = 50  # how long a call waits for what its socket has sent before it
 DRAIN_TRIES = 16  # batches of LANE_BATCH records (lane.h) that the walk takes for it
 
-_FRAME, _RECORDS, _GONE = 0, 1, 2  # enum lane_item_kind of native/lane.h
+# enum lane_item_kind of native/lane.h
+_FRAME, _RECORDS, _GONE, _DATAGRAM, _HOST, _HOST6 = range(6)
+_TUN, _LO, _HOST_UDP = 1, 2, 3  # enum flow_kind of native/flow.h
+
+# struct sockaddr_in and sockaddr_in6, linux/in.h and in6.h
+_SOCKADDR_IN, _SOCKADDR_IN6 = struct.Struct("=H2s4s8x"), struct.Struct("=H2s4x16sI")
 
 
 class FastLane:
@@ -45,6 +55,9 @@ class FastLane:
     Attributes:
         records: carries out a record of a socket, as calls.py does; main gives it.
         gone: the application of a socket is gone, or wrote nonsense; main gives it.
+        host_received: the host kernel has received a datagram for a socket.
+        host_error: the host kernel's socket of that family has an error for a socket.
+        host_settle: see whether the lane should have the host kernel's sockets of one.
         deleted: the TUN was deleted; main gives it.
     """
 
@@ -68,12 +81,17 @@ class FastLane:
         self._total = lane.counts()
         self._changes = table.changes
         self._heard: dict[Sock, int] = {}
+        self._told: set[Sock] = set()
         self._up: dict[tuple[Sock, SockaddrMhost, bytes], int] = {}
         self._down: dict[bytes, tuple[Sock, MhostProto, SockaddrMhost]] = {}
         self._done: dict[int, int] = {}
+        udp.learn = self.learn_up
         self.records: Callable[[Sock, bytes], None] = lambda _sk, _octets: None
         self.gone: Callable[[Sock], None] = lambda _sk: None
         self.deleted: Callable[[], None] = lambda: None
+        self.host_received: Callable[[Sock, Datagram], None] = lambda _sk, _datagram: None
+        self.host_error: Callable[[Sock, int], None] = lambda _sk, _family: None
+        self.host_settle: Callable[[Sock], None] = lambda _sk: None
 
     # --- sockets
 
@@ -92,7 +110,8 @@ class FastLane:
     def release(self, sk: Sock) -> None:
         """The socket is closed."""
         self._sync_sock(sk)
-        self.changed(sk)
+        self._up.clear()
+        self._down.clear()
         self._lane.sock_del(sk.slot)
         del self._socks[sk.slot], self._counts[sk], self._heard[sk]
         self._done.pop(sk.slot, None)
@@ -107,6 +126,20 @@ class FastLane:
         if sk.slot >= 0:
             self._lane.forget_sock(sk.slot)
             self._lane.sock_rcvbuf(sk.slot, sk.rcvbuf)
+            self.host_settle(sk)
+
+    def host_add(self, sk: Sock, family: int, fd: int) -> bool:
+        """Have the lane receive and send through a socket of the host kernel."""
+        try:
+            self._lane.host_add(sk.slot, family == AF_INET6, fd)
+        except OSError:  # a kernel without UDP_GRO: before Linux 5.0
+            return False
+        return True
+
+    def host_del(self, sk: Sock, family: int) -> None:
+        """Have the lane leave it alone, before it is closed."""
+        if sk.slot >= 0:
+            self._lane.host_del(sk.slot, family == AF_INET6)
 
     def catch_up(self, sk: Sock) -> None:
         """What a socket has put in its ring goes before what it asks for now."""
@@ -134,6 +167,15 @@ class FastLane:
             if kind == _GONE:
                 self.gone(sk)
                 continue
+            if kind == _DATAGRAM:
+                (record,) = unpack_records(octets)
+                self.host_received(sk, Datagram(record.payload, _short(record.sa)))
+                continue
+            if kind in (_HOST, _HOST6):
+                self.host_error(sk, AF_INET if kind == _HOST else AF_INET6)
+                if sk.slot >= 0:
+                    self._lane.host_watch(sk.slot, kind == _HOST6)
+                continue
             self._done[what] = self._done.get(what, 0) + count
             self.records(sk, octets)
         if not items and self._lane.lost():
@@ -154,13 +196,14 @@ class FastLane:
             record = Record(first.source, first.payload, cookie=first.l3, control=first.control)
             if not self._lane.put(sk.slot, pack_record(record)):
                 return False
-            self._learn_up(sk, sock_dequeue(sk))
+            sock_dequeue(sk)
         return True
 
-    def _learn_up(self, sk: Sock, datagram: Datagram) -> None:
+    def learn_up(self, sk: Sock, datagram: Datagram) -> None:
         """What comes from there to there again may go to this socket at once."""
+        self._told.add(sk)
         proto = self._table.protos.get(datagram.l3)
-        if proto is None or proto.flow_header is None or sk.wants_control:
+        if proto is None or sk.wants_control or not _plain(proto):
             return
         self._up[sk, datagram.source, datagram.daddr] = datagram.l3
 
@@ -171,7 +214,7 @@ class FastLane:
 
         A host with a locator that is passed over now is looked at each time.
         """
-        if sk.slot < 0 or record.control or proto.flow_header is None:
+        if sk.slot < 0 or record.control or not _plain(proto):
             return
         if self._table.faults and AF_MHOST in (record.sa.family, sk.peer and sk.peer.family):
             return
@@ -183,6 +226,11 @@ class FastLane:
 
     def settle(self) -> None:
         """Applications see what was put; flows that were learned, or forgotten, count."""
+        for sk in self._told:
+            if sk.slot >= 0 and sk.heard != self._heard[sk]:  # answers go another way now
+                self._heard[sk] = sk.heard
+                self._lane.forget_sock(sk.slot)
+        self._told.clear()
         self._lane.publish()
         if self._changes != self._table.changes:
             self._changes = self._table.changes
@@ -195,21 +243,36 @@ class FastLane:
         self._lane.go_on()
 
     def _tell(self) -> None:
-        for sk in {sk for sk, _source, _daddr in self._up}:
-            if sk.slot >= 0 and sk.heard != self._heard[sk]:  # answers go another way
-                self._heard[sk] = sk.heard
-                self._lane.forget_sock(sk.slot)
         for (sk, source, daddr), l3 in self._up.items():
             if sk.slot >= 0 and not sk.receive_queue:
-                family, port, saddr, id_no, _scope = source
-                flow = (sk.slot, family, saddr, daddr, port, sk.sport, id_no, l3)
+                family, port, saddr, id_no, scope_id = source
+                flow = (sk.slot, family, saddr, daddr, port, sk.sport, id_no, l3, scope_id)
                 self._lane.flow_up(*flow)
         for head, (sk, proto, sa) in self._down.items():
-            found = self._udp.flow_headers(sk, proto, sa) if sk.slot >= 0 else None
+            if sk.slot < 0:
+                continue
+            if proto.udp is not None:
+                self._tell_host(sk, head, proto.udp, sa)
+                continue
+            found = self._udp.flow_headers(sk, proto, sa)
             if found is not None:
-                headers, payload_max = found
-                lo = sa.address in proto.addresses()
-                self._lane.flow_down(sk.slot, head, lo, proto.family, headers, payload_max)
+                headers, most = found
+                kind = _LO if sa.address in proto.addresses() else _TUN
+                self._lane.flow_down(sk.slot, head, kind, sa.family, headers, most, most)
+
+    def _tell_host(self, sk: Sock, head: bytes, udp: UdpOps, sa: SockaddrMhost) -> None:
+        """A flow through the host kernel: where to, and what fits one of its packets."""
+        port = sa.port.to_bytes(2, "big")
+        if sa.family == AF_INET:
+            to, hlen = _SOCKADDR_IN.pack(sa.family, port, sa.address), 28
+        else:
+            to, hlen = _SOCKADDR_IN6.pack(sa.family, port, sa.address, sa.scope_id), 48
+        try:
+            segment_max = udp.path_mtu(sa) - hlen
+        except MhostError:
+            return
+        most = min(sk.sndbuf, UDP_PAYLOAD_MAX)
+        self._lane.flow_down(sk.slot, head, _HOST_UDP, sa.family, to, most, segment_max)
 
     def _resume(self) -> None:
         done, self._done = self._done, {}
@@ -224,14 +287,14 @@ class FastLane:
         before, self._total = self._total, self._lane.counts()
         (
             rx, rx_bytes, tx, tx_bytes, full, failed, lo, lo_bytes,
-            delivered, rcvbuff, backlog, backlog_bytes,
+            delivered, rcvbuff, host, host_backlog, backlog, backlog_bytes,
         ) = (now - then for now, then in zip(self._total, before, strict=True))  # fmt: skip
         core = self._core
-        core.received += rx + lo + backlog
+        core.received += rx + lo + host + backlog + host_backlog
         core.ends[Verdict.DELIVERED] += delivered
         for reason, count in (
             (DropReason.SOCKET_RCVBUFF, rcvbuff),
-            (DropReason.CPU_BACKLOG, backlog),
+            (DropReason.CPU_BACKLOG, backlog + host_backlog),
             (DropReason.FULL_RING, full),
             (DropReason.DEV_READY, failed),
         ):
@@ -256,3 +319,13 @@ class FastLane:
         sk.rx_datagrams += now[0] - before[0]
         sk.tx_datagrams += now[1] - before[1]
         sk.rx_drops += now[2] - before[2]
+
+
+def _plain(proto: MhostProto) -> bool:
+    """Whether the lane can do what this protocol does: IPv4 and IPv6, anybody's."""
+    return proto.flow_header is not None or proto.udp is not None
+
+
+def _short(sa: SockaddrMhost) -> SockaddrMhost:
+    """An address as long as it is; in a record it is padded."""
+    return sa._replace(address=sa.address[: 4 if sa.family == AF_INET else 16])

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.dev import NetCore
@@ -50,6 +51,7 @@ _LEVEL: dict[int, int] = {
 }
 _SEND_TRIES = 4  # of one datagram, each after errors of earlier ones
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
+_SOL_UDP, _UDP_GRO = 17, 104  # linux/udp.h
 # Control message -> octet of the interface index in it, and the option that asks for it
 _PKTINFO = {
     (socket.IPPROTO_IP, IP_PKTINFO): (0, (socket.IPPROTO_IP, IP_PKTINFO)),
@@ -62,8 +64,13 @@ _QUOTE_MAX = 576  # octets of the datagram that an ICMP error is about
 class HostUdp:
     """Kernel sockets by AF_MHOST socket.
 
+    The fast lane reads those of a socket in shared memory, if it has one in that family
+    and wants no control messages; what the lane does not know comes to received().
+
     Attributes:
         queue_rcv: by address family, who takes what arrives; filled in by init.
+        lane_add: have the fast lane read a descriptor of (socket, family), if it can.
+        lane_del: have it leave that alone.
     """
 
     def __init__(self, core: NetCore, watch: Watch, links: Links | None = None) -> None:
@@ -76,6 +83,10 @@ class HostUdp:
         self._socks: dict[tuple[Sock, int], list[socket.socket]] = {}
         self._dropped: dict[socket.socket, int] = {}  # by the kernel, with SO_RXQ_OVFL
         self._buffer = bytearray(65536)
+        self._in_lane: set[tuple[Sock, int]] = set()
+        self._gro: set[socket.socket] = set()  # several datagrams may come in one piece
+        self.lane_add: Callable[[Sock, int, int], bool] = lambda _sk, _family, _fd: False
+        self.lane_del: Callable[[Sock, int], None] = lambda _sk, _family: None
         self.queue_rcv: dict[int, QueueRcv] = {}
 
     @staticmethod
@@ -136,7 +147,43 @@ class HostUdp:
         self._open_sockets += 1
         self._socks.setdefault((sk, place.family), []).append(s)
         self._watch(s.fileno(), lambda: self._on_readable(sk, s))
+        self.settle(sk)
         return int(s.getsockname()[1])
+
+    def settle(self, sk: Sock) -> None:
+        """See who should read the kernel sockets of a socket, and change it if need be."""
+        for family in (socket.AF_INET, socket.AF_INET6):
+            socks = self._socks.get((sk, family), [])
+            fits = sk.slot >= 0 and len(socks) == 1 and not sk.wants_control
+            if fits == ((sk, family) in self._in_lane):
+                continue
+            if not fits:
+                self._leave_lane(sk, family)
+                for s in socks[:1]:
+                    self._watch(s.fileno(), partial(self._on_readable, sk, s))
+                continue
+            (s,) = socks
+            self._gro.add(s)
+            self._watch(s.fileno(), None)
+            if self.lane_add(sk, family, s.fileno()):
+                self._in_lane.add((sk, family))
+            else:
+                self._watch(s.fileno(), partial(self._on_readable, sk, s))
+
+    def _leave_lane(self, sk: Sock, family: int) -> None:
+        if (sk, family) in self._in_lane:
+            self._in_lane.remove((sk, family))
+            self.lane_del(sk, family)
+
+    def received(self, sk: Sock, datagram: Datagram) -> None:
+        """Walk a datagram that the kernel has demultiplexed."""
+        self._core.received += 1
+        self._core.account(self.queue_rcv[datagram.source.family](sk, datagram))
+
+    def lane_error(self, sk: Sock, family: int) -> None:
+        """The kernel socket of that family, which the lane reads, has an error."""
+        for s in self._socks.get((sk, family), []):
+            self._error_queue(sk, s)
 
     @staticmethod
     def _open(sk: Sock, family: int) -> socket.socket:
@@ -220,10 +267,12 @@ class HostUdp:
 
     def release(self, sk: Sock, family: int) -> None:
         """Close the kernel sockets of one family."""
+        self._leave_lane(sk, family)
         for s in self._socks.pop((sk, family), ()):
             self._watch(s.fileno(), None)
             s.close()
             self._dropped.pop(s, None)
+            self._gro.discard(s)
             self._gone.discard(s)
             self._open_sockets -= 1
 
@@ -314,10 +363,10 @@ class HostUdp:
 
     def _on_readable(self, sk: Sock, s: socket.socket) -> None:
         for _ in range(RX_BATCH):
-            control, dev = b"", ""
+            control, dev, step = b"", "", 0
             try:
-                if sk.wants_control:
-                    octets, control, dev, address = self._recvmsg(sk, s)
+                if sk.wants_control or s in self._gro:
+                    octets, control, dev, address, step = self._recvmsg(sk, s)
                 else:
                     octets, address = s.recvfrom_into(self._buffer)
             except BlockingIOError:
@@ -327,29 +376,34 @@ class HostUdp:
                     continue
                 break
             source = _from_sockaddr(s.family, address)
-            payload = bytes(memoryview(self._buffer)[:octets])
-            self._core.received += 1
-            datagram = Datagram(payload, source, dev=dev, control=control)
-            self._core.account(self.queue_rcv[s.family](sk, datagram))
+            whole = memoryview(self._buffer)[:octets]
+            step = step or octets or 1
+            for at in range(0, octets, step) or (0,):
+                payload = bytes(whole[at : at + step])
+                self.received(sk, Datagram(payload, source, dev=dev, control=control))
         else:
             return
         self._error_queue(sk, s)
 
     def _recvmsg(
         self, sk: Sock, s: socket.socket
-    ) -> tuple[int, bytes, str, tuple[str, int] | tuple[str, int, int, int]]:
+    ) -> tuple[int, bytes, str, tuple[str, int] | tuple[str, int, int, int], int]:
         """Receive with the kernel's control messages, those that the socket has asked for.
 
         Returns:
-            Octets in the buffer, control messages, name of the device, source.
+            Octets in the buffer, control messages, name of the device, source, and octets
+            of each datagram where there are several, else 0.
         """
         octets, messages, _flags, address = s.recvmsg_into([self._buffer], CONTROL_MAX)
-        dev, kept = "", []
+        dev, kept, step = "", [], 0
         for level, type_, data in messages:
             if (level, type_) == (socket.SOL_SOCKET, SO_RXQ_OVFL):
                 total = int.from_bytes(data, sys.byteorder)
                 sk.rx_drops += total - self._dropped.get(s, 0)
                 self._dropped[s] = total
+                continue
+            if (level, type_) == (_SOL_UDP, _UDP_GRO):
+                step = int.from_bytes(data[:4], sys.byteorder)
                 continue
             pktinfo = _PKTINFO.get((level, type_))
             if pktinfo is not None:
@@ -358,7 +412,7 @@ class HostUdp:
                 if not sk.options.get(asked):
                     continue
             kept.append((level, type_, data))
-        return octets, pack_cmsgs(kept), dev, address
+        return octets, pack_cmsgs(kept), dev, address, step
 
     def _error_queue(self, sk: Sock, s: socket.socket) -> int:
         """Report what the error queue holds; return how much that was."""

@@ -226,6 +226,10 @@ class Daemon:
         stack, lo = self._stack, self._core.devices["lo"]
         fast = FastLane(lane, self._core, stack.table, stack.udp, tun, lo)
         fast.deleted = self._tun_deleted
+        host_udp = self._host_udp
+        host_udp.lane_add, host_udp.lane_del = fast.host_add, fast.host_del
+        fast.host_received, fast.host_error = host_udp.received, host_udp.lane_error
+        fast.host_settle = host_udp.settle
         self._poller.watch(lane.fileno(), fast.on_readable)
         lane.start()
         return fast
@@ -280,6 +284,7 @@ class Daemon:
                 self._links.link_changed(change)
                 self._link_event(change)
         self._links.routes_changed()
+        self._stack.table.changes += 1
         if not all(isinstance(change, Route) for change in changes):
             self._host_udp.addresses_changed()
         faults = self._stack.table.faults

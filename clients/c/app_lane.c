@@ -1,11 +1,14 @@
 /* app_lane.c - the application's side of a socket in shared memory (app_lane.h) */
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "app_lane.h"
+
+#define OCTET_MS	20	/* how long an octet may take that the daemon is sending */
 
 /* The state in which a daemon is given the memory. */
 static void begin(struct app_lane *lane)
@@ -20,6 +23,7 @@ static void begin(struct app_lane *lane)
 		;
 	while (recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
 		;
+	lane->claimed = false;
 	ring_want(&lane->rx.ctl->wake);
 	if (!ring_empty(&lane->rx))
 		app_lane_raise(lane);
@@ -109,6 +113,10 @@ enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram)
 
 	if (!at)
 		return says;
+	/* What is taken here need not be told of: the octet would come when it is gone. */
+	if (atomic_load_explicit(&lane->rx.ctl->wake, memory_order_relaxed) &&
+	    ring_wanted(&lane->rx.ctl->wake))
+		lane->claimed = true;
 	octets = head->length - RECORD_HLEN;
 	datagram->control = NULL;
 	datagram->n_control = 0;
@@ -191,23 +199,39 @@ void app_lane_publish(struct app_lane *lane)
 
 /* --- readiness */
 
+/* Take off the octet that waits, or will soon, as `wake` was cleared for it. */
+static bool take_octet(struct app_lane *lane)
+{
+	struct pollfd near = { lane->near, POLLIN, 0 };
+	char octet[8];
+
+	if (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		return true;
+	/* A daemon that was killed in between sends none. */
+	return poll(&near, 1, OCTET_MS) > 0 &&
+	       recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0;
+}
+
 /**
  * app_lane_arm() - have the next record make the socket readable; it is not until then
  *
- * Either an octet waits on our end, or `wake` is set and none does. Where the octet has
- * not come yet that `wake` was cleared for, the caller is woken once for nothing.
+ * There are three states: an octet waits on our end (or is about to), `wake` is set and
+ * none does, or we have claimed the octet and none comes.
  *
  * Return: whether something has come; then the socket is readable again
  */
 bool app_lane_arm(struct app_lane *lane)
 {
-	char octet[8];
-
-	if (!ring_empty(&lane->rx))
+	if (!ring_empty(&lane->rx)) {
+		app_lane_settle(lane);
 		return true;
-	if (!atomic_load(&lane->rx.ctl->wake) &&
-	    recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+	}
+	if (!atomic_load(&lane->rx.ctl->wake)) {
+		if (!lane->claimed)
+			take_octet(lane);
+		lane->claimed = false;
 		ring_want(&lane->rx.ctl->wake);
+	}
 	if (ring_empty(&lane->rx))
 		return false;
 	app_lane_raise(lane);
@@ -217,8 +241,18 @@ bool app_lane_arm(struct app_lane *lane)
 /* Make the socket readable ourselves, if it is not. */
 void app_lane_raise(struct app_lane *lane)
 {
-	if (ring_wanted(&lane->rx.ctl->wake))
+	if (lane->claimed || ring_wanted(&lane->rx.ctl->wake))
 		send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	lane->claimed = false;
+}
+
+/* Have the socket be readable if something has come and was not taken. */
+void app_lane_settle(struct app_lane *lane)
+{
+	if (ring_empty(&lane->rx))
+		app_lane_arm(lane);
+	else if (lane->claimed)
+		app_lane_raise(lane);
 }
 
 /* Nothing is sent any more: wake who waits for room. */

@@ -19,6 +19,7 @@
  * @far:	a copy of the daemon's end, to say so ourselves
  * @rx:		what has come
  * @tx:		what is sent
+ * @claimed:	we have cleared @rx.ctl->wake ourselves, so that no octet comes
  * @taken:	octets of payload of the first record that were taken (a super-packet)
  * @stale:	records before this position are of an earlier session
  */
@@ -28,6 +29,7 @@ struct app_lane {
 	int far;
 	struct ring rx;
 	struct ring tx;
+	bool claimed;
 	size_t taken;
 	uint64_t stale;
 };
@@ -62,6 +64,7 @@ void app_lane_publish(struct app_lane *lane);
 
 bool app_lane_arm(struct app_lane *lane);
 void app_lane_raise(struct app_lane *lane);
+void app_lane_settle(struct app_lane *lane);
 void app_lane_give_up(struct app_lane *lane);
 void app_lane_want_room(struct app_lane *lane);
 

@@ -19,7 +19,7 @@
 #define FLOW_WAYS	4
 #define FLOW_KEY	40	/* octets of a key */
 
-enum flow_kind { FLOW_RX, FLOW_TUN, FLOW_LO };
+enum flow_kind { FLOW_RX, FLOW_TUN, FLOW_LO, FLOW_HOST };
 
 /**
  * struct flow - one entry
@@ -28,13 +28,15 @@ enum flow_kind { FLOW_RX, FLOW_TUN, FLOW_LO };
  * @sock_epoch:	of the socket
  * @port_epoch:	of the port up; down nobody looks
  * @slot:	of the socket
- * @kind:	up, down over the TUN, or down to ourselves
+ * @kind:	up, down over the TUN, to ourselves, or through the host kernel's UDP
  * @id_no:	up: handle of the host that it comes from, or 0
  * @l3:		up: number of the L3 handler
  * @family:	down: AF_INET or AF_INET6
  * @payload_max: down: octets of one datagram at most; what is longer is for the walk
+ * @segment_max: down: octets of each at most where several go in one piece
  * @hlen:	down: octets in @headers
- * @headers:	down: L3 and UDP, but for lengths and checksums
+ * @headers:	down: L3 and UDP, but for lengths and checksums; of the host kernel a
+ *		struct sockaddr
  */
 struct flow {
 	uint8_t key[FLOW_KEY];
@@ -47,6 +49,7 @@ struct flow {
 	uint32_t l3;
 	uint32_t family;
 	uint32_t payload_max;
+	uint32_t segment_max;
 	uint32_t hlen;
 	uint8_t headers[FRAME_HLEN_MAX];
 };

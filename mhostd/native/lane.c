@@ -25,9 +25,10 @@
  */
 int lane_init(struct lane *lane, int tun, bool vnet, bool uso)
 {
-	lane->epoll = lane->wake = lane->walk = -1;
+	lane->epoll = lane->wake = lane->walk = lane->busy = -1;
 	pthread_mutex_init(&lane->lock, NULL);
 	pthread_cond_init(&lane->drained, NULL);
+	pthread_cond_init(&lane->idle, NULL);
 	lane->tun = tun;
 	lane->vnet = vnet;
 	lane->uso = uso;
@@ -37,7 +38,7 @@ int lane_init(struct lane *lane, int tun, bool vnet, bool uso)
 	lane->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	lane->walk = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	lane->items = malloc(LANE_ITEM_OCTETS);
-	lane->frame = malloc(TUN_PI_LEN + VNET_LEN + FRAME_MAX + 1);
+	lane->frame = malloc((size_t)LANE_HOST_BATCH * (FRAME_MAX + 1));
 	lane->segment = malloc(FRAME_MAX + 1);
 	if (lane->epoll < 0 || lane->wake < 0 || lane->walk < 0 || !lane->items ||
 	    !lane->frame || !lane->segment || flow_table_init(&lane->up) ||
@@ -68,6 +69,7 @@ void lane_free(struct lane *lane)
 	free(lane->frame);
 	free(lane->segment);
 	pthread_cond_destroy(&lane->drained);
+	pthread_cond_destroy(&lane->idle);
 	pthread_mutex_destroy(&lane->lock);
 }
 
@@ -155,6 +157,7 @@ int lane_sock_add(struct lane *lane, int memfd, int far, uint32_t rcvbuf)
 	sk->epoch = ++lane->sock_epochs;	/* no flow of an earlier socket here counts */
 	sk->slot = (sk->epoch << LANE_SLOT_BITS | place) & INT32_MAX;
 	sk->rcvbuf = rcvbuf;
+	sk->host[0] = sk->host[1] = -1;
 	sk->shm = mmap(NULL, LANE_OCTETS, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	sk->far = fcntl(far, F_DUPFD_CLOEXEC, 0);
 	if (sk->shm == MAP_FAILED || sk->far < 0)
@@ -231,6 +234,8 @@ void lane_sock_del(struct lane *lane, uint32_t slot)
 		remove_from(lane->touched, &lane->n_touched, sk);
 	sk->broken = true;
 	epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->far, NULL);
+	lane_host_del(lane, sk, false);
+	lane_host_del(lane, sk, true);
 	lane->dead[lane->n_dead++] = sk;
 }
 
@@ -253,7 +258,7 @@ void lane_bury(struct lane *lane)
  * @lane:	with its lock held
  * @kind:	of struct lane_item
  * @what:	of struct lane_item
- * @data:	octets of the packet, or one record; records of one socket are put together
+ * @data:	octets of the packet, or one record
  * @octets:	in @data
  *
  * Return: false if too much waits already
@@ -264,7 +269,7 @@ bool lane_item(struct lane *lane, enum lane_item_kind kind, uint32_t what, const
 	struct lane_item item = { kind, what, (uint32_t)octets, 1 };
 	size_t need = sizeof(item) + record_align(octets);
 
-	if (kind != ITEM_GONE && lane->n_items >= LANE_ITEMS)
+	if (octets && lane->n_items >= LANE_ITEMS)
 		return false;
 	if (need > LANE_ITEM_OCTETS - lane->items_used)
 		return false;
@@ -357,22 +362,16 @@ bool lane_put(struct lane *lane, struct lane_sock *sk, const void *record, size_
 	return true;
 }
 
-static void wake_application(struct lane_sock *sk)
-{
-	if (ring_wanted(&sk->rx.ctl->wake))
-		send(sk->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-/* Have applications see what was put in their rings; the octet first, see ring.h. */
+/* Have applications see what was put in their rings. */
 void lane_publish(struct lane *lane)
 {
 	for (uint32_t i = 0; i < lane->n_touched; i++) {
 		struct lane_sock *sk = lane->touched[i];
 
 		sk->touched = false;
-		wake_application(sk);
 		ring_publish(&sk->rx);
-		wake_application(sk);
+		if (ring_wanted(&sk->rx.ctl->wake))
+			send(sk->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
 	lane->n_touched = 0;
 }

@@ -31,11 +31,17 @@
 #define LANE_SLOT_BITS	20	/* of a socket's slot; those above tell its users apart */
 #define LANE_SLOT_MASK	((1u << LANE_SLOT_BITS) - 1)
 
-enum lane_item_kind { ITEM_FRAME, ITEM_RECORDS, ITEM_GONE };
+#define LANE_HOST_BATCH	16	/* datagrams of the host kernel at a time */
+#define LANE_HOST_FAMILY 0x10000 /* in struct flow_key: the host kernel's, to a slot */
+
+enum lane_item_kind { ITEM_FRAME, ITEM_RECORDS, ITEM_GONE, ITEM_DATAGRAM, ITEM_HOST,
+		      ITEM_HOST6 };
 
 /**
  * struct lane_item - what the walk is given, followed by @octets, padded to 8
- * @kind:	a frame, records of a socket, or a socket whose application is gone
+ * @kind:	a frame, a record of a socket, a socket whose application is gone, a record
+ *		with what the host kernel received for a socket, or a socket of the host
+ *		kernel that has an error (ITEM_HOST for IPv4, ITEM_HOST6 for IPv6)
  * @what:	EtherType of a frame, else the slot of the socket
  * @octets:	of the packet, or of records
  * @count:	of records
@@ -59,6 +65,8 @@ struct lane_item {
  * @lo_bytes:	octets of the packets that would have been
  * @delivered:	put in a ring
  * @rcvbuff:	dropped, a receive buffer was full
+ * @host_packets: received from the host kernel and not handed to the walk
+ * @host_backlog: the same of those of the host kernel
  * @backlog:	dropped, too much waited for the walk
  * @backlog_bytes: octets of those packets
  */
@@ -73,6 +81,8 @@ struct lane_counts {
 	uint64_t lo_bytes;
 	uint64_t delivered;
 	uint64_t rcvbuff;
+	uint64_t host_packets;
+	uint64_t host_backlog;
 	uint64_t backlog;
 	uint64_t backlog_bytes;
 };
@@ -83,6 +93,7 @@ struct lane_counts {
  * @epoch:	see flow.h
  * @shm:	LANE_OCTETS
  * @far:	our end of its socket pair
+ * @host:	its sockets of the host kernel, for IPv4 and IPv6, -1 for none
  * @rx:		to the application
  * @tx:		from the application
  * @rcvbuf:	octets of records that may wait in @rx
@@ -100,6 +111,7 @@ struct lane_sock {
 	uint32_t epoch;
 	void *shm;
 	int far;
+	int host[2];
 	struct ring rx;
 	struct ring tx;
 	uint32_t rcvbuf;
@@ -117,6 +129,8 @@ struct lane {
 	pthread_mutex_t lock;
 	pthread_cond_t drained;	/* something was taken from a ring that somebody waits for */
 	uint32_t n_waiting;
+	pthread_cond_t idle;	/* the thread has left a descriptor alone */
+	int busy;		/* the one that it uses without the lock, or -1 */
 	pthread_t thread;
 	bool running;
 	atomic_bool stop;
@@ -152,7 +166,7 @@ struct lane {
 	uint16_t marks[LANE_MARKS];
 
 	struct lane_counts counts;
-	uint8_t *frame;		/* one that was read */
+	uint8_t *frame;		/* one that was read, or LANE_HOST_BATCH datagrams */
 	uint8_t *segment;	/* one of its segments */
 };
 
@@ -179,6 +193,17 @@ void lane_activate(struct lane *lane, struct lane_sock *sk);
 void lane_deactivate(struct lane *lane, uint32_t at);
 void lane_deliver(struct lane *lane, struct lane_sock *sk, const struct record *head,
 		  const struct iovec *parts, size_t n_parts, uint32_t segments);
+
+int lane_host_add(struct lane *lane, struct lane_sock *sk, bool v6, int fd);
+void lane_host_del(struct lane *lane, struct lane_sock *sk, bool v6);
+int lane_host_watch(struct lane *lane, struct lane_sock *sk, bool v6);
+size_t lane_host_up(struct lane *lane, uint32_t slot, bool v6);
+void lane_host_error(struct lane *lane, struct lane_sock *sk, bool v6);
+int lane_host_down(struct lane *lane, int fd, const struct flow *flow, struct iovec *parts,
+		   size_t n_parts, uint16_t segment_size, size_t *sent);
+void lane_host_key(struct flow_key *key, uint32_t slot, uint32_t scope_id);
+struct lane_sock *lane_who_gets(struct lane *lane, const struct flow_key *key,
+				uint64_t hash, const struct flow **found);
 
 int lane_start(struct lane *lane);
 void lane_stop(struct lane *lane);

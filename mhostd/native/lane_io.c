@@ -26,8 +26,8 @@ static bool counts_still(const struct lane *lane, const struct flow *flow,
 /* --- up */
 
 /* The socket of a flow that comes up, or NULL if the walk must say. */
-static struct lane_sock *who_gets(struct lane *lane, const struct flow_key *key,
-				  uint64_t hash, const struct flow **found)
+struct lane_sock *lane_who_gets(struct lane *lane, const struct flow_key *key,
+				uint64_t hash, const struct flow **found)
 {
 	struct flow *flow = flow_find(&lane->up, key, hash);
 	struct lane_sock *sk = flow ? lane_sock(lane, flow->slot) : NULL;
@@ -91,7 +91,7 @@ static void one_up(struct lane *lane, const uint8_t *octets, size_t len)
 	udp = frame_parse(&frame, &vnet, octets + prefix, len - prefix);
 	if (udp) {
 		hash = flow_hash(&lane->up, &frame.key);
-		sk = who_gets(lane, &frame.key, hash, &flow);
+		sk = lane_who_gets(lane, &frame.key, hash, &flow);
 	}
 	if (!sk) {
 		frame_to_walk(lane, &vnet, (uint32_t)(octets[2] << 8 | octets[3]),
@@ -190,7 +190,7 @@ static const struct flow *way_of(struct lane *lane, const struct lane_sock *sk,
 	if (!flow || !counts_still(lane, flow, sk))
 		return NULL;
 	if (head->segment_size) {
-		if (head->segment_size > flow->payload_max ||
+		if (head->segment_size > flow->segment_max ||
 		    payload > RECORD_PAYLOAD_MAX ||
 		    record_segments(payload, head->segment_size) > LANE_SEGMENTS ||
 		    (flow->kind == FLOW_TUN && !lane->uso))
@@ -254,7 +254,8 @@ static void gather(struct lane *lane, struct lane_sock *sk, struct run *run,
 	run->segments = record_segments(first, run->segment_size);
 	run_add(run, payload, first);
 	ring_pop(&sk->tx, &next);
-	if (run->segment_size || !first || (run->flow->kind == FLOW_TUN && !lane->uso))
+	if (run->segment_size || !first || first > run->flow->segment_max ||
+	    (run->flow->kind == FLOW_TUN && !lane->uso))
 		return;
 	while (run->segments < LANE_RUN && run->payload + first <= RECORD_PAYLOAD_MAX) {
 		size_t octets;
@@ -281,15 +282,8 @@ static uint64_t run_bytes(const struct run *run)
 	return run->payload + (uint64_t)run->segments * run->flow->hlen;
 }
 
-/**
- * to_tun() - write a run to the TUN
- *
- * Without the lock, which the write would hold too long: the thread alone releases what
- * it has taken from a ring, and a socket that is gone keeps its memory until lane_bury().
- *
- * Return: 0 or errno
- */
-static int to_tun(const struct lane *lane, struct run *run)
+/* Write a run to the TUN; 0 or errno. */
+static int write_tun(const struct lane *lane, struct run *run)
 {
 	size_t hlen = run->flow->hlen, l3 = hlen - UDP_HLEN, prefix = TUN_PI_LEN;
 	uint8_t octets[PREFIX_MAX + FRAME_HLEN_MAX] = { 0 };
@@ -335,6 +329,63 @@ static void tun_done(struct lane *lane, const struct run *run, uint64_t bytes, i
 	}
 }
 
+/**
+ * to_tun() - write a run to the TUN
+ *
+ * Without the lock, which the write would hold too long: the thread alone releases what
+ * it has taken from a ring, and a socket that is gone keeps its memory until lane_bury().
+ *
+ * Return: true, it is done with
+ */
+static bool to_tun(struct lane *lane, struct run *run)
+{
+	struct flow flow = *run->flow;	/* the table may change meanwhile */
+	uint64_t bytes = run_bytes(run);
+	int err;
+
+	run->flow = &flow;
+	pthread_mutex_unlock(&lane->lock);
+	err = write_tun(lane, run);
+	pthread_mutex_lock(&lane->lock);
+	tun_done(lane, run, bytes, err);
+	return true;
+}
+
+/**
+ * to_host() - send a run through the host kernel's UDP, without the lock as to_tun()
+ * @before:	where the run begins in the ring; moved to the first that was not sent
+ *
+ * Return: false if the walk must send the rest, and say what is wrong
+ */
+static bool to_host(struct lane *lane, struct lane_sock *sk, struct run *run,
+		    uint64_t *before)
+{
+	struct flow flow = *run->flow;
+	int fd = sk->host[flow.family == AF_INET6], err;
+	size_t sent = 0;
+
+	if (fd < 0)
+		return false;
+	run->flow = &flow;
+	lane->busy = fd;
+	pthread_mutex_unlock(&lane->lock);
+	err = lane_host_down(lane, fd, &flow, run->parts + 1, run->n_parts - 1,
+			     run->segment_size, &sent);
+	pthread_mutex_lock(&lane->lock);
+	lane->busy = -1;
+	pthread_cond_broadcast(&lane->idle);
+	if (err == EAGAIN || err == ENOBUFS) {	/* as a full device queue */
+		lane->counts.tx_full += run->segments - sent;
+		return true;
+	}
+	if (!err)
+		return true;
+	for (size_t i = 0; i < sent; i++)
+		*before += record_align(RECORD_HLEN + run->parts[1 + i].iov_len);
+	sk->tx_datagrams += sent;
+	return false;
+}
+
 /* Give a run to another socket of ours; false if the walk must say whose it is. */
 static bool to_socket(struct lane *lane, const struct run *run)
 {
@@ -354,7 +405,7 @@ static bool to_socket(struct lane *lane, const struct run *run)
 	}
 	key.source = (uint16_t)(udp[0] << 8 | udp[1]);
 	key.dest = (uint16_t)(udp[2] << 8 | udp[3]);
-	sk = who_gets(lane, &key, flow_hash(&lane->up, &key), &flow);
+	sk = lane_who_gets(lane, &key, flow_hash(&lane->up, &key), &flow);
 	if (!sk)
 		return false;
 	head = record_of(&key, flow, run->segment_size);
@@ -418,6 +469,7 @@ static size_t down_sock(struct lane *lane, struct lane_sock *sk)
 		enum ring_says says;
 		const uint8_t *payload = ring_front(&sk->tx, &run.head, &says);
 		uint64_t before = sk->tx.pos;
+		bool sent;
 
 		if (!payload) {
 			if (says == RING_BROKEN) {
@@ -433,24 +485,18 @@ static size_t down_sock(struct lane *lane, struct lane_sock *sk)
 			break;
 		}
 		gather(lane, sk, &run, payload);
-		if (run.flow->kind == FLOW_LO) {
-			if (!to_socket(lane, &run)) {
-				sk->tx.pos = before;
-				payload = ring_front(&sk->tx, &run.head, &says);
-				records_to_walk(lane, sk, &run.head, payload);
-				done += sk->at_walk;
-				break;
-			}
-		} else {
-			struct flow flow = *run.flow;	/* the table may change meanwhile */
-			uint64_t bytes = run_bytes(&run);
-			int err;
-
-			run.flow = &flow;
-			pthread_mutex_unlock(&lane->lock);
-			err = to_tun(lane, &run);
-			pthread_mutex_lock(&lane->lock);
-			tun_done(lane, &run, bytes, err);
+		if (run.flow->kind == FLOW_LO)
+			sent = to_socket(lane, &run);
+		else if (run.flow->kind == FLOW_TUN)
+			sent = to_tun(lane, &run);
+		else
+			sent = to_host(lane, sk, &run, &before);
+		if (!sent) {
+			sk->tx.pos = before;
+			payload = ring_front(&sk->tx, &run.head, &says);
+			records_to_walk(lane, sk, &run.head, payload);
+			done += sk->at_walk;
+			break;
 		}
 		done += run.n_parts - 1;
 		sk->tx_datagrams += run.segments;
@@ -549,6 +595,11 @@ static bool on_event(struct lane *lane, const struct epoll_event *event)
 	sk = lane_sock(lane, (uint32_t)event->data.u64);
 	if (!sk)
 		return false;
+	if (event->data.u64 >> 32) {
+		if (event->events & EPOLLERR)
+			lane_host_error(lane, sk, event->data.u64 >> 33);
+		return false;
+	}
 	if (event->events & (EPOLLHUP | EPOLLERR)) {
 		epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->far, NULL);
 		lane_item(lane, ITEM_GONE, sk->slot, NULL, 0);
@@ -576,6 +627,10 @@ static void *lane_run(void *arg)
 		lane_bury(lane);
 		pthread_mutex_unlock(&lane->lock);
 		done = lane_up(lane, LANE_BATCH);
+		for (int i = 0; i < n; i++)
+			if (events[i].data.u64 >> 32 && events[i].data.u64 < UINT64_MAX - 1)
+				done += lane_host_up(lane, (uint32_t)events[i].data.u64,
+						     events[i].data.u64 >> 33);
 		done += lane_down(lane);
 		/* Where the walk has too much, it says when it has not. */
 		busy = done || (lane->n_items < LANE_ITEMS &&

@@ -117,6 +117,9 @@ static PyObject *py_run(LaneObject *self, PyObject *none)
 				lane_activate(lane, lane->socks[i]);
 		lane_bury(lane);
 		pthread_mutex_unlock(&lane->lock);
+		for (uint32_t i = 0; i < 2 * lane->n_socks; i++)
+			if (lane->socks[i / 2])
+				n += lane_host_up(lane, lane->socks[i / 2]->slot, i % 2);
 		n += lane_down(lane);
 		all += n;
 	} while (n);
@@ -367,22 +370,25 @@ static PyObject *py_counts(LaneObject *self, PyObject *none)
 	take_lock(self->lane);
 	c = self->lane->counts;
 	pthread_mutex_unlock(&self->lane->lock);
-	return Py_BuildValue("KKKKKKKKKKKK", c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes,
+	return Py_BuildValue("KKKKKKKKKKKKKK", c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes,
 			     c.tx_full, c.tx_failed, c.lo_packets, c.lo_bytes, c.delivered,
-			     c.rcvbuff, c.backlog, c.backlog_bytes);
+			     c.rcvbuff, c.host_packets, c.host_backlog, c.backlog,
+			     c.backlog_bytes);
 }
 
 /* --- flows */
 
 /**
- * py_flow_up() - flow_up(slot, family, saddr, daddr, source, dest, id_no, l3) -> bool
+ * py_flow_up() - flow_up(slot, family, saddr, daddr, source, dest, id_no, l3, scope_id) -> bool
+ *
+ * An empty daddr is a flow of the host kernel, which has seen to whom it goes.
  *
  * Return: False if frames of the flow wait for the walk, which must see them first; then
  * no other frame is read until go_on() finds that none is left
  */
 static PyObject *py_flow_up(LaneObject *self, PyObject *args)
 {
-	unsigned int slot, id_no, l3;
+	unsigned int slot, id_no, l3, scope_id;
 	struct flow_key key = { 0 };
 	const char *saddr, *daddr;
 	Py_ssize_t slen, dlen;
@@ -390,8 +396,8 @@ static PyObject *py_flow_up(LaneObject *self, PyObject *args)
 	struct flow *flow;
 	bool waits;
 
-	if (!PyArg_ParseTuple(args, "IIy#y#HHII:flow_up", &slot, &key.family, &saddr, &slen,
-			      &daddr, &dlen, &key.source, &key.dest, &id_no, &l3))
+	if (!PyArg_ParseTuple(args, "IIy#y#HHIII:flow_up", &slot, &key.family, &saddr, &slen,
+			      &daddr, &dlen, &key.source, &key.dest, &id_no, &l3, &scope_id))
 		return NULL;
 	if (slen > 16 || dlen > 16) {
 		PyErr_SetString(PyExc_ValueError, "flow_up: an address exceeds 16 octets");
@@ -399,6 +405,8 @@ static PyObject *py_flow_up(LaneObject *self, PyObject *args)
 	}
 	memcpy(key.saddr, saddr, (size_t)slen);
 	memcpy(key.daddr, daddr, (size_t)dlen);
+	if (!dlen)
+		lane_host_key(&key, slot, scope_id);
 	sk = take_sock(self->lane, slot);
 	if (!sk)
 		return NULL;
@@ -419,22 +427,22 @@ static PyObject *py_flow_up(LaneObject *self, PyObject *args)
 	return PyBool_FromLong(!waits);
 }
 
-/* flow_down(slot, record header, to lo, family, headers, payload_max) -> None */
+/* flow_down(slot, record header, kind, family, headers, payload_max, segment_max) -> None */
 static PyObject *py_flow_down(LaneObject *self, PyObject *args)
 {
-	unsigned int slot, family, payload_max;
+	unsigned int slot, kind, family, payload_max, segment_max;
 	Py_ssize_t record_len, hlen;
 	uint8_t key[FLOW_KEY];
 	const char *record, *headers;
 	struct record head;
 	struct lane_sock *sk;
 	struct flow *flow;
-	int lo;
 
-	if (!PyArg_ParseTuple(args, "Iy#pIy#I:flow_down", &slot, &record, &record_len, &lo,
-			      &family, &headers, &hlen, &payload_max))
+	if (!PyArg_ParseTuple(args, "Iy#IIy#II:flow_down", &slot, &record, &record_len, &kind,
+			      &family, &headers, &hlen, &payload_max, &segment_max))
 		return NULL;
-	if (record_len < RECORD_HLEN || hlen > FRAME_HLEN_MAX || hlen < 28) {
+	if (record_len < RECORD_HLEN || hlen > FRAME_HLEN_MAX || hlen < 16 ||
+	    kind < FLOW_TUN || kind > FLOW_HOST || (kind != FLOW_HOST && hlen < 28)) {
 		PyErr_SetString(PyExc_ValueError, "flow_down: a header of a wrong length");
 		return NULL;
 	}
@@ -447,11 +455,69 @@ static PyObject *py_flow_down(LaneObject *self, PyObject *args)
 	flow->epoch = self->lane->epoch;
 	flow->sock_epoch = sk->epoch;
 	flow->slot = slot;
-	flow->kind = lo ? FLOW_LO : FLOW_TUN;
+	flow->kind = kind;
 	flow->family = family;
 	flow->payload_max = payload_max;
+	flow->segment_max = segment_max;
 	flow->hlen = (uint32_t)hlen;
 	memcpy(flow->headers, headers, (size_t)hlen);
+	pthread_mutex_unlock(&self->lane->lock);
+	Py_RETURN_NONE;
+}
+
+/* --- sockets of the host kernel */
+
+/* host_add(slot, v6, fd) -> None: the lane receives and sends through it */
+static PyObject *py_host_add(LaneObject *self, PyObject *args)
+{
+	struct lane_sock *sk;
+	unsigned int slot;
+	int v6, fd, err;
+
+	if (!PyArg_ParseTuple(args, "Ipi:host_add", &slot, &v6, &fd))
+		return NULL;
+	sk = take_sock(self->lane, slot);
+	if (!sk)
+		return NULL;
+	err = lane_host_add(self->lane, sk, v6, fd) ? errno : 0;
+	pthread_mutex_unlock(&self->lane->lock);
+	if (err) {
+		errno = err;
+		return PyErr_SetFromErrno(PyExc_OSError);
+	}
+	Py_RETURN_NONE;
+}
+
+/* host_del(slot, v6) -> None: it may be closed now */
+static PyObject *py_host_del(LaneObject *self, PyObject *args)
+{
+	struct lane_sock *sk;
+	unsigned int slot;
+	int v6;
+
+	if (!PyArg_ParseTuple(args, "Ip:host_del", &slot, &v6))
+		return NULL;
+	sk = take_sock(self->lane, slot);
+	if (!sk)
+		return NULL;
+	lane_host_del(self->lane, sk, v6);
+	pthread_mutex_unlock(&self->lane->lock);
+	Py_RETURN_NONE;
+}
+
+/* host_watch(slot, v6) -> None: its error queue is empty again */
+static PyObject *py_host_watch(LaneObject *self, PyObject *args)
+{
+	struct lane_sock *sk;
+	unsigned int slot;
+	int v6;
+
+	if (!PyArg_ParseTuple(args, "Ip:host_watch", &slot, &v6))
+		return NULL;
+	sk = take_sock(self->lane, slot);
+	if (!sk)
+		return NULL;
+	lane_host_watch(self->lane, sk, v6);
 	pthread_mutex_unlock(&self->lane->lock);
 	Py_RETURN_NONE;
 }
@@ -516,6 +582,9 @@ static PyMethodDef lane_methods[] = {
 	METHOD(sent, METH_VARARGS),
 	METHOD(drain, METH_VARARGS),
 	METHOD(counts, METH_NOARGS),
+	METHOD(host_add, METH_VARARGS),
+	METHOD(host_del, METH_VARARGS),
+	METHOD(host_watch, METH_VARARGS),
 	METHOD(flow_up, METH_VARARGS),
 	METHOD(flow_down, METH_VARARGS),
 	METHOD(forget, METH_NOARGS),

@@ -13,8 +13,8 @@
  * the other side compares it with its own before it believes it.
  *
  * Waking, for both directions: whoever finds nothing to do sets a flag and looks again;
- * whoever has something for it clears the flag and, if it was set, sends one octet on
- * the socket pair. `wake` is for who waits for records, `room` for who waits for room.
+ * whoever has something for it publishes that, clears the flag and, if it was set, sends
+ * one octet on the socket pair. `wake` is for who waits for records, `room` for who waits for room.
  */
 #ifndef MHOSTD_RING_H
 #define MHOSTD_RING_H

@@ -47,7 +47,12 @@ BIND_TRIES = 32  # ports that may turn out to be taken elsewhere before we give 
 
 
 class UdpMhost:
-    """The transport behind every AF_MHOST datagram socket."""
+    """The transport behind every AF_MHOST datagram socket.
+
+    Attributes:
+        learn: told of what comes for a socket in shared memory, also if its buffer is
+            full: whatever comes from there to there is that socket's.
+    """
 
     def __init__(
         self, ports: UdpTable, table: MhostTable, realtime_ns: Callable[[], int] = lambda: 0
@@ -62,6 +67,7 @@ class UdpMhost:
         self._ports = ports
         self._table = table
         self._realtime_ns = realtime_ns
+        self.learn: Callable[[Sock, Datagram], None] = lambda _sk, _datagram: None
         self.udpmhost_prot = Proto(
             name="UDPMHOST",
             sendmsg=self.udpmhost_sendmsg,
@@ -239,6 +245,8 @@ class UdpMhost:
         if sk.wants_control:
             control = datagram.control + self._control(sk, datagram)
             datagram = datagram._replace(control=control)
+        if sk.slot >= 0:
+            self.learn(sk, datagram)
         return sock_queue_rcv_skb(sk, datagram)
 
     def _control(self, sk: Sock, datagram: Datagram) -> bytes:

@@ -223,8 +223,9 @@ def test_no_number_is_another_clients(pair, client):
 
 def test_a_routing_id_that_another_has_is_not_given_twice(pair):
     """ZMTP lets a peer name itself; who came first keeps the name and what it stands for."""
-    first, second = (Client(pair[0].socket, hello=False, name=b"me") for _ in range(2))
+    first = Client(pair[0].socket, hello=False, name=b"me")
     assert first.ask(Hello(1, VERSION, "first")).errno == 0
+    second = Client(pair[0].socket, hello=False, name=b"me")
     number, _port = first.open()
     second.dealer.rcvtimeo = 300
     with pytest.raises(zmq.Again):

@@ -106,7 +106,7 @@ void ring_took(RingObject *ring, const struct datagram *datagram)
 {
 	app_lane_pop(&ring->lane, datagram);
 	if (ring->polled && !ring->held)
-		app_lane_arm(&ring->lane);
+		app_lane_settle(&ring->lane);
 }
 
 /* take(peek) -> (family, port, address, id_no, scope_id, cookie, control, payload) or None */
