@@ -222,6 +222,10 @@ class FastLane:
         head = pack_record(record._replace(payload=b"", flags=flags))[:RECORD_HLEN]
         self._down[head] = sk, proto, sa
 
+    def error(self, sk: Sock) -> None:
+        """An error is about to be told to a socket: what it asks from now on waits for it."""
+        self._lane.error(sk.slot)
+
     # --- the end of a wake
 
     def settle(self) -> None:

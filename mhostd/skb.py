@@ -9,7 +9,7 @@ up, each layer calls pull() to step over its own header. Octets never move.
 
 from __future__ import annotations
 
-MHOST_MAX_HEADER = 64  # octets: 8 UDP + 40 IPv6 + 10 virtio_net_hdr + 4 tun_pi, rounded up
+MHOST_MAX_HEADER = 80  # octets: 60 IPv4 with options + 10 virtio_net_hdr + 4 tun_pi, rounded up
 
 # linux/in.h
 IP_PMTUDISC_DONT, IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 0, 1, 2, 3

@@ -62,6 +62,12 @@ uint8_t *app_lane_reserve(struct app_lane *lane, const struct record *head, size
 void app_lane_commit(struct app_lane *lane, size_t payload);
 void app_lane_publish(struct app_lane *lane);
 
+/* Errors of this socket that the daemon has told over ZeroMQ, or is telling now. */
+static inline uint32_t app_lane_errors(const struct app_lane *lane)
+{
+	return atomic_load_explicit(&lane->rx.ctl->errors, memory_order_acquire);
+}
+
 bool app_lane_arm(struct app_lane *lane);
 void app_lane_raise(struct app_lane *lane);
 void app_lane_settle(struct app_lane *lane);

@@ -316,7 +316,7 @@ class Calls:
             sa = record.sa
             if record.flags & RECORD_CONNECTED and sk.peer is not None:
                 sa = sk.peer
-            self.send(sk.client, SockError(sk.number, err.errno, err.strerror, sa, local=True))
+            self._fail(sk, SockError(sk.number, err.errno, err.strerror, sa, local=True))
 
     def _park(self, client: Client, name: str, again: Callable[[], None]) -> None:
         """Do it again once the resolver has answered; a bounded number may wait.
@@ -350,10 +350,13 @@ class Calls:
         queued = None
         if self._af_mhost.wants_errors(sk, err.sa.family):
             queued = ExtendedErr(*err[3:])
-        self.send(
-            sk.client,
-            SockError(sk.number, number, text, err.sa, err.local, err.fatal, queued),
-        )
+        event = SockError(sk.number, number, text, err.sa, err.local, err.fatal, queued)
+        self._fail(sk, event)
+
+    def _fail(self, sk: Sock, event: SockError) -> None:
+        if self._fast is not None and sk.slot >= 0:
+            self._fast.error(sk)
+        self.send(sk.client, event)
 
     def flush(self) -> None:
         """Hand over what has been queued since the last wake, a batch for each socket."""

@@ -296,6 +296,22 @@ static PyObject *py_put(LaneObject *self, PyObject *args)
 	return sk ? PyBool_FromLong(done) : NULL;
 }
 
+/* error(slot) -> None: another error is told to it over ZeroMQ; who waits looks up */
+static PyObject *py_error(LaneObject *self, PyObject *args)
+{
+	struct lane_sock *sk;
+	unsigned int slot;
+
+	if (!PyArg_ParseTuple(args, "I:error", &slot))
+		return NULL;
+	sk = take_sock(self->lane, slot);
+	if (!sk)
+		return NULL;
+	atomic_fetch_add(&sk->rx.ctl->errors, 1);
+	pthread_mutex_unlock(&self->lane->lock);
+	Py_RETURN_NONE;
+}
+
 /* publish() -> None: applications see what was put */
 static PyObject *py_publish(LaneObject *self, PyObject *none)
 {
@@ -578,6 +594,7 @@ static PyMethodDef lane_methods[] = {
 	METHOD(sock_counts, METH_VARARGS),
 	METHOD(used, METH_VARARGS),
 	METHOD(put, METH_VARARGS),
+	METHOD(error, METH_VARARGS),
 	METHOD(publish, METH_NOARGS),
 	METHOD(sent, METH_VARARGS),
 	METHOD(drain, METH_VARARGS),

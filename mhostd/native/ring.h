@@ -34,6 +34,7 @@
  * struct ring_ctl - what both sides see of one ring
  * @head:	octets ever put; written by the producer
  * @wake:	the consumer wants to be woken by the next record
+ * @errors:	of rx: errors of this socket that were told over ZeroMQ so far
  * @tail:	octets ever taken; written by the consumer
  * @room:	the producer wants to be woken when there is room
  */
@@ -41,6 +42,7 @@ struct ring_ctl {
 	_Alignas(64) _Atomic uint64_t head;
 	_Alignas(64) _Atomic uint64_t tail;
 	_Alignas(64) _Atomic uint32_t wake;
+	_Atomic uint32_t errors;
 	_Alignas(64) _Atomic uint32_t room;
 };
 

@@ -93,7 +93,7 @@ static PyObject *fast_sendto(PyObject *self, PyObject *const *args, Py_ssize_t n
 	struct record head;
 	Py_ssize_t octets;
 
-	if (n == 2 && ring && ring->sending && !ring->held &&
+	if (n == 2 && ring && ring->sending && !ring_held(ring) &&
 	    known_head(ring, args[1], &head) && put(ring, &head, args[0], &octets)) {
 		app_lane_publish(&ring->lane);
 		return PyLong_FromSsize_t(octets);
@@ -107,7 +107,7 @@ static PyObject *fast_send(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	struct record head;
 	Py_ssize_t octets;
 
-	if (n == 1 && ring && ring->sending && !ring->held && ring->peer != Py_None) {
+	if (n == 1 && ring && ring->sending && !ring_held(ring) && ring->peer != Py_None) {
 		memcpy(&head, PyBytes_AsString(ring->peer), sizeof(head));
 		if (put(ring, &head, args[0], &octets)) {
 			app_lane_publish(&ring->lane);
@@ -135,7 +135,7 @@ static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 		return NULL;
 	}
 	start = i = PyLong_AsSsize_t(args[1]);
-	if (start < 0 || !ring || !ring->sending || ring->held)
+	if (start < 0 || !ring || !ring->sending || ring_held(ring))
 		return PyErr_Occurred() ? NULL : PyLong_FromLong(0);
 	if (args[2] == Py_None) {
 		if (ring->peer == Py_None)
@@ -187,7 +187,7 @@ static PyObject *source_tuple(PyObject *self, RingObject *ring, const struct rec
 /* Find the datagram that is taken at once; false if the slow path must say. */
 static bool front(RingObject *ring, Py_ssize_t bufsize, struct datagram *d)
 {
-	return bufsize >= 0 && ring && !ring->held &&
+	return bufsize >= 0 && ring && !ring_held(ring) &&
 	       app_lane_front(&ring->lane, d) == RING_OK;
 }
 

@@ -94,6 +94,7 @@ static PyObject *py_move(RingObject *self, PyObject *args)
 		return NULL;
 	if (self->open && app_lane_move(&self->lane, memfd))
 		return PyErr_SetFromErrno(PyExc_OSError);
+	self->seen = 0;
 	PyDict_Clear(self->sources);
 	Py_CLEAR(self->last_from);
 	Py_RETURN_NONE;
@@ -218,6 +219,20 @@ static PyObject *py_unsent(RingObject *self, PyObject *none)
 	return PyLong_FromSize_t(self->open ? ring_used(&self->lane.tx) : 0);
 }
 
+/* errors() -> int: how many the daemon has told */
+static PyObject *py_errors(RingObject *self, PyObject *none)
+{
+	(void)none;
+	return PyLong_FromUnsignedLong(self->open ? app_lane_errors(&self->lane) : 0);
+}
+
+/* behind() -> bool: an error was told that has not come */
+static PyObject *py_behind(RingObject *self, PyObject *none)
+{
+	(void)none;
+	return PyBool_FromLong(self->open && app_lane_errors(&self->lane) != self->seen);
+}
+
 /* --- waiting */
 
 /**
@@ -289,12 +304,15 @@ static PyMethodDef ring_methods[] = {
 	METHOD("want_room", py_want_room, METH_NOARGS),
 	METHOD("give_up", py_give_up, METH_NOARGS),
 	METHOD("unsent", py_unsent, METH_NOARGS),
+	METHOD("errors", py_errors, METH_NOARGS),
+	METHOD("behind", py_behind, METH_NOARGS),
 	METHOD("sleep", py_sleep, METH_VARARGS),
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyMemberDef ring_members[] = {
 	{ "held", T_BOOL, offsetof(RingObject, held), 0, NULL },
+	{ "seen", T_UINT, offsetof(RingObject, seen), 0, NULL },
 	{ "polled", T_BOOL, offsetof(RingObject, polled), 0, NULL },
 	{ "sending", T_BOOL, offsetof(RingObject, sending), 0, NULL },
 	{ "known", T_OBJECT_EX, offsetof(RingObject, known), READONLY, NULL },

@@ -15,6 +15,7 @@
  * struct ring_object - mhost._ring.Ring
  * @lane:	the socket's memory
  * @open:	@lane may be used
+ * @seen:	of the errors that the daemon has told, those that have come
  * @held:	something that is not in the ring makes the socket readable: the slow
  *		path is to look first
  * @polled:	somebody may be waiting for the descriptor, so that it must be truthful
@@ -31,6 +32,7 @@ typedef struct {
 	PyObject_HEAD
 	struct app_lane lane;
 	bool open;
+	uint32_t seen;
 	char held;
 	char polled;
 	char sending;
@@ -42,6 +44,12 @@ typedef struct {
 	PyObject *last_from;
 	uint8_t last_source[SOURCE_LEN];
 } RingObject;
+
+/* Whether something that is not in the ring is to be looked at first. */
+static inline bool ring_held(const RingObject *ring)
+{
+	return ring->held || app_lane_errors(&ring->lane) != ring->seen;
+}
 
 extern PyType_Spec ring_spec, fast_socket_spec;
 

@@ -89,6 +89,7 @@ class Channel(Exchange):
         self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
         self._joined: WeakSet[Member] = WeakSet()
         self._link: LaneLink | None = None
+        self._drainer = 0  # thread that takes what has come now
         self._pump.start()
         with self._ready:
             self._ready.wait_for(lambda: self._up, HELLO_TIMEOUT_S)
@@ -150,6 +151,10 @@ class Channel(Exchange):
         """Give the daemon the memory of a socket; whether it uses it from now on."""
         link = self._link
         return link is not None and link.hand_over(number, memfd, far)
+
+    def in_pump(self) -> bool:
+        """Whether this thread is the pump, or takes what has come in its place."""
+        return threading.get_ident() in (self._pump.ident, self._drainer)
 
     def disown(self) -> None:
         """This is a child made by fork(): the connection is its parent's."""
@@ -242,6 +247,13 @@ class Channel(Exchange):
 
     def _drain(self) -> None:
         """With the lock: take everything that has arrived."""
+        self._drainer = threading.get_ident()
+        try:
+            self._take_all()
+        finally:
+            self._drainer = 0
+
+    def _take_all(self) -> None:
         while (message := self._lane.recv()) is not None:
             if message[0] == DATA_MAGIC:
                 number, records = unpack_data(message)

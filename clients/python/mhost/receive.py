@@ -16,6 +16,7 @@ from mhostd.uapi import Record, SockaddrMhost, SockError, record_size
 
 CREDIT_SHARE = 4  # credit goes back a quarter of the receive buffer at a time
 NAP_S = 0.005  # how often a blocked call looks while errors are queued that it does not take
+ERROR_TIMEOUT_S = 0.5  # how long an error may take that the daemon has told
 ERRORS_MAX = 256  # in the error queue; as in Linux what comes when it is full is lost
 
 
@@ -32,7 +33,9 @@ class ReceiveQueue:
         far: a copy of the daemon's end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, in_pump: Callable[[], bool] = lambda: False) -> None:
+        """Begin empty; `in_pump` says whether the thread is the one that brings errors."""
+        self.in_pump = in_pump
         self._lock = threading.RLock()  # a signal handler may come in again
         self._news = threading.Condition(self._lock)
         self._records: deque[Record] = deque()
@@ -67,7 +70,26 @@ class ReceiveQueue:
     @property
     def has_error(self) -> bool:
         """There is a pending error."""
+        self._catch_up()
         return self._error != 0
+
+    def _catch_up(self) -> None:
+        """Wait for the errors that the daemon has told and the pump has not brought yet.
+
+        So that an error is there before what came after it, whichever way each took.
+        """
+        if not self.ring.behind() or self.in_pump():
+            return
+        with self._lock:
+            self._news.wait_for(lambda: self._closed or not self.ring.behind(), ERROR_TIMEOUT_S)
+            if not self._closed and self.ring.behind():
+                self.ring.seen = self.ring.errors()  # it is lost, as that daemon is
+
+    def counted(self) -> None:
+        """The pump has brought one of them, and it was dealt with."""
+        with self._lock:
+            self.ring.seen = (self.ring.seen + 1) & 0xFFFF_FFFF
+            self._news.notify_all()
 
     def take(self, *, peek: bool = False) -> Record | None:
         """Take the oldest datagram, or look at it; None if there is none.
@@ -75,6 +97,7 @@ class ReceiveQueue:
         Raises:
             OSError: the pending error, once.
         """
+        self._catch_up()
         with self._lock:
             if self._error:
                 err, self._error = self._error, 0
@@ -106,6 +129,7 @@ class ReceiveQueue:
 
     def take_error(self) -> SockError | None:
         """Take the oldest of the error queue; the pending error is the next one's then."""
+        self._catch_up()
         with self._lock:
             if not self._errors:
                 return None
@@ -199,6 +223,7 @@ class ReceiveQueue:
 
     def pending_error(self) -> int:
         """Return SO_ERROR and clear it."""
+        self._catch_up()
         with self._lock:
             err, self._error = self._error, 0
             self._settle()

@@ -66,7 +66,7 @@ class Sk:
         """Open it; OSError as mhost.Socket."""
         self.channel: Channel = channel()
         self.names = names_of(self.channel)
-        self.arrived = ReceiveQueue()
+        self.arrived = ReceiveQueue(self.channel.in_pump)
         self.rcvbuf = RCVBUF_DEFAULT
         self.port = 0
         self.peer: Address | None = None
@@ -343,6 +343,11 @@ class Sk:
 
     def fail(self, event: SockError) -> None:
         """A datagram that was sent earlier has failed."""
+        self._fail(event)
+        if self.shared:
+            self.arrived.counted()
+
+    def _fail(self, event: SockError) -> None:
         key = key_of(event.sa)
         if event.queued is not None:
             self._forget(NOWHERE)
