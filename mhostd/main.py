@@ -261,6 +261,7 @@ class Daemon:
         self._calls.flush()
         if self._fast is not None:
             self._fast.settle()
+        self._calls.settle()
         for door in self._doors:
             door.settle()
         if self._calls.waiting and not self._retrying:

@@ -209,6 +209,7 @@ class LaneNode:
         self.calls.flush()
         if self.fast is not None:
             self.fast.settle()
+        self.calls.settle()
         return found
 
     def settle(self):

@@ -154,34 +154,42 @@ static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 
 /* --- receiving */
 
-/* The address tuple of where a datagram is from; a new reference. */
-static PyObject *source_tuple(PyObject *self, RingObject *ring, const struct record *head)
+/* The address tuple of where a datagram is from, borrowed; NULL if it was not spelt yet. */
+static PyObject *known_source(RingObject *ring, const struct record *head)
 {
 	uint8_t source[SOURCE_LEN];
 	PyObject *key, *tuple;
 
 	source_of(head, source);
 	if (ring->last_from && !memcmp(source, ring->last_source, sizeof(source)))
-		return Py_NewRef(ring->last_from);
+		return ring->last_from;
 	key = PyBytes_FromStringAndSize((const char *)source, sizeof(source));
-	if (!key)
-		return NULL;
-	tuple = PyDict_GetItemWithError(ring->sources, key);
-	if (tuple) {
-		Py_INCREF(tuple);
-	} else if (!PyErr_Occurred()) {
-		tuple = slow(self, "_spell", &key, 1);
-		if (PyDict_Size(ring->sources) >= SOURCES_MAX)
-			PyDict_Clear(ring->sources);
-		if (tuple && PyDict_SetItem(ring->sources, key, tuple))
-			Py_CLEAR(tuple);
-	}
-	Py_DECREF(key);
+	tuple = key ? PyDict_GetItemWithError(ring->sources, key) : NULL;
+	Py_XDECREF(key);
 	if (tuple) {
 		set_ref(&ring->last_from, Py_NewRef(tuple));
 		memcpy(ring->last_source, source, sizeof(source));
 	}
 	return tuple;
+}
+
+/* Spell the source of a datagram, which runs Python; 0, or -1 with an exception set. */
+static int spell(PyObject *self, RingObject *ring, const struct record *head)
+{
+	uint8_t source[SOURCE_LEN];
+	PyObject *key, *tuple;
+	int err = -1;
+
+	source_of(head, source);
+	key = PyBytes_FromStringAndSize((const char *)source, sizeof(source));
+	tuple = key ? slow(self, "_spell", &key, 1) : NULL;
+	if (PyDict_Size(ring->sources) >= SOURCES_MAX)
+		PyDict_Clear(ring->sources);
+	if (tuple)
+		err = PyDict_SetItem(ring->sources, key, tuple);
+	Py_XDECREF(tuple);
+	Py_XDECREF(key);
+	return err;
 }
 
 /* Find the datagram that is taken at once; false if the slow path must say. */
@@ -198,22 +206,38 @@ static PyObject *payload_of(const struct datagram *d, Py_ssize_t bufsize)
 	return PyBytes_FromStringAndSize((const char *)d->payload, (Py_ssize_t)octets);
 }
 
-/* (data, address), and the datagram is taken; NULL leaves it where it is. */
-static PyObject *taken(PyObject *self, RingObject *ring, const struct datagram *d,
-		       Py_ssize_t bufsize)
+/**
+ * take_one() - take a datagram that is there
+ * @bufsize:	octets at most; what is more is cut off
+ *
+ * Another thread may take it while its source is spelt; then the next one is looked at.
+ *
+ * Return: (data, address); NULL with an exception set, or without one if the slow path
+ * must say
+ */
+static PyObject *take_one(PyObject *self, RingObject *ring, Py_ssize_t bufsize)
 {
-	PyObject *data = payload_of(d, bufsize);
-	PyObject *address = data ? source_tuple(self, ring, &d->head) : NULL;
-	PyObject *result = address ? PyTuple_New(2) : NULL;
+	PyObject *data, *address, *result;
+	struct datagram d;
 
+	for (;;) {
+		if (!front(ring, bufsize, &d))
+			return NULL;
+		address = known_source(ring, &d.head);
+		if (address)
+			break;
+		if (PyErr_Occurred() || spell(self, ring, &d.head))
+			return NULL;
+	}
+	data = payload_of(&d, bufsize);
+	result = data ? PyTuple_New(2) : NULL;
 	if (!result) {
 		Py_XDECREF(data);
-		Py_XDECREF(address);
 		return NULL;
 	}
 	PyTuple_SetItem(result, 0, data);
-	PyTuple_SetItem(result, 1, address);
-	ring_took(ring, d);
+	PyTuple_SetItem(result, 1, Py_NewRef(address));
+	ring_took(ring, &d);
 	return result;
 }
 
@@ -229,13 +253,12 @@ static Py_ssize_t size_of(PyObject *arg)
 static PyObject *fast_recvfrom(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
 	RingObject *ring = ring_of(self);
-	struct datagram d;
 
 	if (n == 1) {
-		Py_ssize_t size = size_of(args[0]);
+		PyObject *result = take_one(self, ring, size_of(args[0]));
 
-		if (front(ring, size, &d))
-			return taken(self, ring, &d, size);
+		if (result || PyErr_Occurred())
+			return result;
 	}
 	return slow(self, "_recvfrom", args, n);
 }
@@ -269,7 +292,6 @@ static PyObject *take_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	RingObject *ring = ring_of(self);
 	Py_ssize_t most, size;
 	PyObject *list;
-	struct datagram d;
 
 	if (n != 2) {
 		PyErr_SetString(PyExc_TypeError, "_take_many(int, int)");
@@ -278,13 +300,19 @@ static PyObject *take_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	most = size_of(args[0]);
 	size = size_of(args[1]);
 	list = PyList_New(0);
-	while (list && PyList_Size(list) < most && front(ring, size, &d)) {
-		PyObject *each = taken(self, ring, &d, size);
+	while (list && PyList_Size(list) < most) {
+		PyObject *each = take_one(self, ring, size);
 
-		if (!each || PyList_Append(list, each))
+		if (!each)
+			break;
+		if (PyList_Append(list, each))
 			Py_CLEAR(list);
-		Py_XDECREF(each);
+		Py_DECREF(each);
 	}
+	if (PyErr_Occurred() && list && !PyList_Size(list))
+		Py_CLEAR(list);
+	else
+		PyErr_Clear();		/* the next call meets it again */
 	return list;
 }
 

@@ -42,6 +42,7 @@ class ReceiveQueue:
         self._errors: deque[SockError] = deque()
         self._consumed = 0
         self._waiting = 0
+        self._called = 0  # of those who wait, those whom wake() has called and who sleep still
         self._error = 0
         self._shut = False
         self._closed = self._freed = False
@@ -163,6 +164,8 @@ class ReceiveQueue:
         """
         left = None if deadline is None else deadline - time.monotonic()
         with self._lock:
+            while self._called:  # the octet that wakes them is not to be taken off
+                self._news.wait(NAP_S)
             if self._closed or given_up():
                 return True
             late = left is not None and left <= 0
@@ -212,12 +215,15 @@ class ReceiveQueue:
         finally:
             with self._lock:
                 self._waiting -= 1
+                self._called = max(0, self._called - 1)
+                self._news.notify_all()
                 if self._closed:
                     self.free()
 
     def wake(self) -> None:
         """Have those who wait look again whether to go on."""
         with self._lock:
+            self._called = self._waiting
             self.ring.raise_()
             self._news.notify_all()
 
