@@ -1,20 +1,25 @@
 """One end of a measurement: send, receive, echo, count round trips, bind; prints JSON.
 
-    load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost or kernel
+    load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost, zmq or kernel
 
-`recv` and `echo` print their port first; HOST is where they bind. `bind` opens SIZE sockets.
+zmq is mhost without shared memory. Roles that receive print their port first; HOST is
+where they bind. `bind` opens SIZE sockets; `spread` receives on so many.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import mhost
+
+from mhostd.uapi import Show
 
 CHECK_EVERY = 64  # datagrams between two looks at the clock
 
@@ -23,12 +28,24 @@ def main() -> None:
     """Play one role."""
     kind, role, host, port, size, seconds = sys.argv[1:]
     sock: Any
-    if kind == "mhost":
+    if kind == "zmq":
+        os.environ["MHOST_LANE"] = "zmq"
+    if kind in ("mhost", "zmq"):
         sock = mhost.Socket()
     else:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sock:
-        play = {"send": send, "recv": recv, "echo": echo, "rtt": rtt, "bind": bind}[role]
+        play = {
+            "send": send,
+            "sendmmsg": sendmmsg,
+            "recv": recv,
+            "recvfrom": recvfrom,
+            "recvmmsg": recvmmsg,
+            "echo": echo,
+            "rtt": rtt,
+            "bind": bind,
+            "busy": busy,
+        }[role]
         print(json.dumps(play(sock, (host, int(port)), int(size), float(seconds))), flush=True)
 
 
@@ -48,11 +65,36 @@ def send(sock: Any, to: tuple[str, int], size: int, seconds: float) -> dict[str,
     return {"per_s": count / (now - start)}
 
 
-def recv(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
-    """Count what arrives, from the first datagram on."""
+def sendmmsg(sock: Any, to: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """As send(), 64 datagrams at a time."""
+    payloads = [bytes(size)] * CHECK_EVERY
+    start = time.monotonic()
+    end = start + seconds
+    count = 0
+    while (now := time.monotonic()) < end:
+        try:
+            count += sock.sendmmsg(payloads, 0, to)
+        except ConnectionRefusedError:
+            pass
+    return {"per_s": count / (now - start)}
+
+
+def recvfrom(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """As recv(), with the source."""
+    return _receive(sock, at, seconds, lambda: (sock.recvfrom(size), 1)[1])
+
+
+def recvmmsg(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """As recv(), up to 64 at a time, with their sources."""
+    return _receive(sock, at, seconds, lambda: len(sock.recvmmsg(64, size)))
+
+
+def _receive(
+    sock: Any, at: tuple[str, int], seconds: float, take: Callable[[], int]
+) -> dict[str, float]:
     _bind(sock, at)
     sock.settimeout(10)
-    sock.recv(size)
+    take()
     start = time.monotonic()
     end = start + seconds
     sock.settimeout(0.5)
@@ -61,12 +103,16 @@ def recv(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str,
     try:
         while now < end:
             for _ in range(CHECK_EVERY):
-                sock.recv(size)
-            count += CHECK_EVERY
+                count += take()
             now = time.monotonic()
     except TimeoutError:
         now = max(now, start + 0.001)
     return {"per_s": count / (now - start)}
+
+
+def recv(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
+    """Count what arrives, from the first datagram on."""
+    return _receive(sock, at, seconds, lambda: (sock.recv(size), 1)[1])
 
 
 def echo(sock: Any, at: tuple[str, int], size: int, seconds: float) -> dict[str, float]:
@@ -117,6 +163,18 @@ def bind(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[st
         "first_us": 1e6 * (times[1] - times[0]) / tenth,
         "last_us": 1e6 * (times[-1] - times[-2]) / tenth,
     }
+
+
+def busy(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
+    """Open sockets, print their number, and have the daemon list them until killed."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    socks = [mhost.Socket() for _ in range(count)]
+    for each in socks:
+        each.bind(at)
+    print(len(socks), flush=True)
+    while True:
+        sock._sk.ask(lambda seq: Show(seq, "sockets"))
 
 
 def _bind(sock: Any, at: tuple[str, int]) -> None:

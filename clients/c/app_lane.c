@@ -137,7 +137,7 @@ enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram)
 		return RING_BROKEN;
 	at += lane->taken;
 	octets -= lane->taken;
-	if (head->segment_size && octets > head->segment_size)
+	if (head->segment_size && octets > head->segment_size && !lane->whole)
 		octets = head->segment_size;
 	if (lane->rx.pos < lane->stale)
 		head->id_no = 0;

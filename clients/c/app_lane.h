@@ -20,6 +20,7 @@
  * @rx:		what has come
  * @tx:		what is sent
  * @claimed:	we have cleared @rx.ctl->wake ourselves, so that no octet comes
+ * @whole:	super-packets are taken in one piece
  * @taken:	octets of payload of the first record that were taken (a super-packet)
  * @stale:	records before this position are of an earlier session
  */
@@ -30,6 +31,7 @@ struct app_lane {
 	struct ring rx;
 	struct ring tx;
 	bool claimed;
+	bool whole;
 	size_t taken;
 	uint64_t stale;
 };

@@ -62,6 +62,7 @@ from mhostd.uapi import (
 
 BATCH_OCTETS = 1 << 16  # of records in one data message to an application
 HANDLES_PER_CLIENT_MAX = 65_536
+SEGMENTS_MAX = 512  # datagrams of one record, as LANE_SEGMENTS of native/lane.h
 PARKED_MAX = 256  # sends of one client that wait for the resolver
 
 Send = Callable[[Client, Event | bytes], bool]
@@ -293,15 +294,22 @@ class Calls:
             self._sent(sk, record, answer)
 
     def _sendmsg(self, sk: Sock, record: Record) -> None:
-        if record.flags & ~(RECORD_REPLY | RECORD_CONNECTED) or record.segment_size:
+        if record.flags & ~(RECORD_REPLY | RECORD_CONNECTED):
             raise MhostError(
                 errno.EINVAL,
-                f"record: flags 0x{record.flags:x}, segment size {record.segment_size}; "
-                "0x7 and 0 are what this daemon knows",
+                f"record: flags 0x{record.flags:x}; 0x7 are what this daemon knows",
             )
         sa = None if record.flags & RECORD_CONNECTED else record.sa
-        now = self._clock()
-        way = self._af_mhost.mhost_sendmsg(sk, record.payload, sa, now, record.control)
+        payload, step = record.payload, record.segment_size or len(record.payload) or 1
+        if len(payload) > step * SEGMENTS_MAX:
+            raise MhostError(
+                errno.EINVAL,
+                f"record: {len(payload)} octets are more than {SEGMENTS_MAX} datagrams of "
+                f"{step}",
+            )
+        for at in range(0, len(payload), step) or (0,):
+            part, now = payload[at : at + step], self._clock()
+            way = self._af_mhost.mhost_sendmsg(sk, part, sa, now, record.control)
         if self._fast is not None:
             self._fast.learn_down(sk, record, *way)
 

@@ -142,7 +142,7 @@ struct lane {
 	bool uso;		/* and may be super-packets of UDP, both ways */
 	bool tun_ready;		/* it may have something */
 	bool tun_lost;		/* nothing comes from it any more */
-	bool hold;		/* no frame is read until the walk has none */
+	atomic_bool hold;	/* no frame is read until the walk has none */
 
 	struct lane_sock **socks;
 	uint32_t n_socks;

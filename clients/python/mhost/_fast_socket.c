@@ -65,7 +65,13 @@ static bool known_head(RingObject *ring, PyObject *address, struct record *head)
 	return true;
 }
 
-/* Put one datagram; 1 if it is there, 0 if the slow path must see it. */
+/* Octets that one call may send: with UDP_SEGMENT so many datagrams. */
+static size_t segments_max(const RingObject *ring)
+{
+	return ring->segment ? (size_t)ring->segment * SEGMENTS_MAX : RECORD_PAYLOAD_MAX;
+}
+
+/* Put one datagram, or those that UDP_SEGMENT makes of it; 1 if it is there, 0 if the slow path must see it. */
 static int put(RingObject *ring, const struct record *head, PyObject *data, Py_ssize_t *octets)
 {
 	enum ring_says says;
@@ -77,8 +83,13 @@ static int put(RingObject *ring, const struct record *head, PyObject *data, Py_s
 		return 0;
 	}
 	*octets = payload.len;
-	if (payload.len <= RECORD_PAYLOAD_MAX)
-		at = app_lane_reserve(&ring->lane, head, (size_t)payload.len, &says);
+	if (payload.len <= RECORD_PAYLOAD_MAX && (size_t)payload.len <= segments_max(ring)) {
+		struct record copy = *head;
+
+		if (ring->segment && payload.len > ring->segment)
+			copy.segment_size = (uint16_t)ring->segment;
+		at = app_lane_reserve(&ring->lane, &copy, (size_t)payload.len, &says);
+	}
 	if (at) {
 		memcpy(at, payload.buf, (size_t)payload.len);
 		app_lane_commit(&ring->lane, (size_t)payload.len);

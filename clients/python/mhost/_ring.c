@@ -110,7 +110,10 @@ void ring_took(RingObject *ring, const struct datagram *datagram)
 		app_lane_settle(&ring->lane);
 }
 
-/* take(peek) -> (family, port, address, id_no, scope_id, cookie, control, payload) or None */
+/*
+ * take(peek) -> (family, port, address, id_no, scope_id, cookie, segment_size, control,
+ * payload) or None
+ */
 static PyObject *py_take(RingObject *self, PyObject *args)
 {
 	struct datagram d;
@@ -129,9 +132,9 @@ static PyObject *py_take(RingObject *self, PyObject *args)
 	case RING_OK:
 		break;
 	}
-	tuple = Py_BuildValue("HHy#IIIy#y#", d.head.family, d.head.port, d.head.address,
+	tuple = Py_BuildValue("HHy#IIIHy#y#", d.head.family, d.head.port, d.head.address,
 			      (Py_ssize_t)sizeof(d.head.address), d.head.id_no, d.head.scope_id,
-			      d.head.cookie, d.control ? (const char *)d.control : "",
+			      d.head.cookie, d.head.segment_size, d.control ? (const char *)d.control : "",
 			      (Py_ssize_t)d.n_control, d.payload, (Py_ssize_t)d.n_payload);
 	if (tuple && !peek)
 		ring_took(self, &d);
@@ -312,6 +315,8 @@ static PyMethodDef ring_methods[] = {
 
 static PyMemberDef ring_members[] = {
 	{ "held", T_BOOL, offsetof(RingObject, held), 0, NULL },
+	{ "segment", T_UINT, offsetof(RingObject, segment), 0, NULL },
+	{ "whole", T_BOOL, offsetof(RingObject, lane.whole), 0, NULL },
 	{ "seen", T_UINT, offsetof(RingObject, seen), 0, NULL },
 	{ "polled", T_BOOL, offsetof(RingObject, polled), 0, NULL },
 	{ "sending", T_BOOL, offsetof(RingObject, sending), 0, NULL },

@@ -9,6 +9,7 @@
 #include "app_lane.h"
 
 #define SOURCES_MAX	4096	/* addresses of one socket that are kept as tuples */
+#define SEGMENTS_MAX	128	/* UDP_MAX_SEGMENTS of Linux include/linux/udp.h */
 #define SOURCE_LEN	28	/* octets of a header that say where a datagram is from */
 
 /**
@@ -16,6 +17,7 @@
  * @lane:	the socket's memory
  * @open:	@lane may be used
  * @seen:	of the errors that the daemon has told, those that have come
+ * @segment:	octets of each datagram of a payload that is longer (UDP_SEGMENT), or 0
  * @held:	something that is not in the ring makes the socket readable: the slow
  *		path is to look first
  * @polled:	somebody may be waiting for the descriptor, so that it must be truthful
@@ -33,6 +35,7 @@ typedef struct {
 	struct app_lane lane;
 	bool open;
 	uint32_t seen;
+	uint32_t segment;
 	char held;
 	char polled;
 	char sending;

@@ -7,6 +7,7 @@ import operator
 import os
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Iterable
 from typing import Any
@@ -31,6 +32,8 @@ Buffer = bytes | bytearray | memoryview
 _BUFFERS_MAX = 1024  # UIO_MAXIOV of linux/uio.h
 _TIMEVAL = struct.Struct("=qq")
 _SOURCE = struct.Struct("=HH16sII")  # octets 8..12 and 16..40 of a record's header
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104  # linux/udp.h
+_SEGMENT_MESSAGE = (_SOL_UDP, _UDP_SEGMENT)
 _NOBODY: Any = None  # the source of what recvfrom() returns after shutdown()
 _BINDTODEVICE = (socket.SOL_SOCKET, socket.SO_BINDTODEVICE)
 _IFNAMSIZ = 16  # octets, linux/if.h
@@ -118,12 +121,26 @@ class Socket(Handle):
         if key in self._timeo_s:
             self._timeo_s[key] = _seconds(value)
             return
+        if level == _SOL_UDP and optname in (_UDP_SEGMENT, _UDP_GRO):
+            self._set_offload(optname, value)
+            return
         kept = int(value) if isinstance(value, int) else bytes(value)  # True is an int too
         if isinstance(kept, int) and not -(2**31) <= kept < 2**31:
             raise TypeError(f"setsockopt: {kept} is out of the range of a C int")
         self._sk.set_option(level, optname, kept)
         if key == (socket.SOL_SOCKET, socket.SO_RCVBUF):
             self._sk.rcvbuf = self.getsockopt(level, optname)
+
+    def _set_offload(self, optname: int, value: int | Buffer) -> None:
+        """UDP_SEGMENT and UDP_GRO (linux/udp.h): what a call sends, or takes, at once."""
+        ring = self._sk.arrived.ring
+        number = value if isinstance(value, int) else int.from_bytes(bytes(value)[:4], "little")
+        if optname == _UDP_GRO:
+            ring.whole = bool(number)
+        elif 0 <= number <= 0xFFFF:
+            ring.segment = number
+        else:
+            raise OSError(errno.EINVAL, f"setsockopt: UDP_SEGMENT {number} is not in 0..65535")
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """Return an option: an int, or with buflen at most so many octets."""
@@ -134,6 +151,10 @@ class Socket(Handle):
         value: int | bytes
         if key == _SO_ERROR:
             value = self._sk.arrived.pending_error()
+        elif key == (_SOL_UDP, _UDP_SEGMENT):
+            value = self._sk.arrived.ring.segment
+        elif key == (_SOL_UDP, _UDP_GRO):
+            value = int(self._sk.arrived.ring.whole)
         elif key in self._timeo_s:
             seconds = self._timeo_s[key]
             value = _TIMEVAL.pack(int(seconds), round(seconds % 1 * 1e6))
@@ -191,15 +212,19 @@ class Socket(Handle):
         if len(views) > _BUFFERS_MAX:
             text = f"sendmsg: {len(views)} buffers exceed {_BUFFERS_MAX}"
             raise OSError(errno.EMSGSIZE, text)
-        control = pack_cmsgs((level, type_, bytes(data)) for level, type_, data in ancdata)
+        messages = [(level, type_, bytes(data)) for level, type_, data in ancdata]
+        sizes = [data for level, type_, data in messages if (level, type_) == _SEGMENT_MESSAGE]
+        segment = int.from_bytes(sizes[-1][:2], sys.byteorder) if sizes else None
+        control = pack_cmsgs(each for each in messages if each[:2] != _SEGMENT_MESSAGE)
         if len(control) > CONTROL_MAX:
             raise OSError(
                 errno.ENOBUFS,
                 f"sendmsg: control messages of {len(control)} octets exceed {CONTROL_MAX}",
             )
         if address is None:
-            return self._send_payload(b"".join(views), flags, control)
-        return self._send_named(b"".join(views), flags, address, "sendmsg", control)
+            return self._send_payload(b"".join(views), flags, control, segment)
+        payload = b"".join(views)
+        return self._send_named(payload, flags, address, "sendmsg", control, segment)
 
     def sendmmsg(
         self, buffers: Iterable[Buffer], flags: int = 0, address: Address | None = None
@@ -231,19 +256,27 @@ class Socket(Handle):
             sent += 1
         return sent
 
-    def _send_payload(self, payload: bytes, flags: int, control: bytes = b"") -> int:
+    def _send_payload(
+        self, payload: bytes, flags: int, control: bytes = b"", segment: int | None = None
+    ) -> int:
         self._check_open()
         if flags:
             check_send_flags(flags)
         waits = self._timeout_s != 0 and not flags & socket.MSG_DONTWAIT
         deadline = self._deadline(flags, SNDTIMEO)
         try:
-            return self._sk.send(payload, None, deadline, waits, control)
+            return self._sk.send(payload, None, deadline, waits, control, segment=segment)
         except (TimeoutError, BlockingIOError) as err:
             raise self._too_late(err, flags) from None
 
     def _send_named(
-        self, payload: bytes, flags: int, address: object, call: str, control: bytes = b""
+        self,
+        payload: bytes,
+        flags: int,
+        address: object,
+        call: str,
+        control: bytes = b"",
+        segment: int | None = None,
     ) -> int:
         self._check_open()
         if flags:
@@ -255,7 +288,7 @@ class Socket(Handle):
         patience_s = min(patience_s, REPLY_TIMEOUT_S)
         send = self._sk.send_named
         try:
-            return send(payload, address, call, patience_s, deadline, waits, control)
+            return send(payload, address, call, patience_s, deadline, waits, control, segment)
         except (TimeoutError, BlockingIOError) as err:
             raise self._too_late(err, flags) from None
 
@@ -384,6 +417,9 @@ class Socket(Handle):
         if record is None:
             return b"", [], 0, _NOBODY
         messages = [(each.level, each.type, each.data) for each in unpack_cmsgs(record.control)]
+        if record.segment_size:
+            size = record.segment_size.to_bytes(4, sys.byteorder)
+            messages.append((_SOL_UDP, _UDP_GRO, size))
         return record.payload, messages, 0, self._sk.names.spell(record.sa)
 
     def _receive(self, flags: int, bufsize: int = 0) -> Record | None:

@@ -118,9 +118,10 @@ class ReceiveQueue:
         found = self.ring.take(peek)
         if found is None:
             return None
-        family, port, address, id_no, scope_id, cookie, control, payload = found
+        family, port, address, id_no, scope_id, cookie, segment, control, payload = found
         sa = SockaddrMhost(family, port, address, id_no, scope_id)
-        return Record(sa, payload, 0, 0, cookie, control)
+        segment = segment if segment < len(payload) else 0
+        return Record(sa, payload, 0, segment, cookie, control)
 
     def forget_errors(self) -> None:
         """Empty the error queue, as turning IP_RECVERR off does."""

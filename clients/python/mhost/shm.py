@@ -65,6 +65,7 @@ class LaneLink:
                 )
                 answer = self._socket.recv(_ANSWER_MAX)
         except OSError:
+            self.close()  # a late answer would be taken for the next one's
             return False
         return len(answer) >= _ERRNO.size and _ERRNO.unpack_from(answer)[0] == 0
 

@@ -40,6 +40,7 @@ from mhostd.uapi import (
     pack_record,
 )
 
+SEGMENTS_MAX = 128  # UDP_MAX_SEGMENTS of Linux include/linux/udp.h
 DESTINATIONS_MAX = 1024  # that one socket remembers as good
 RCVBUF_DEFAULT = 212_992  # octets, the daemon's default
 NOWHERE = SockaddrMhost(0)
@@ -178,13 +179,16 @@ class Sk:
         deadline: float | None,
         waits: bool,
         control: bytes = b"",
+        segment: int | None = None,
     ) -> int:
         """As send(), to an address that a look-up of at most `patience_s` makes."""
         while True:
             instance = self.channel.instance
             try:
                 sa = self.names.parse(address, call, patience_s)
-                return self.send(payload, sa, deadline, waits, control, instance, address)
+                return self.send(
+                    payload, sa, deadline, waits, control, instance, address, segment
+                )
             except OtherSessionError:
                 continue  # the handle was of a daemon that is gone
 
@@ -197,8 +201,9 @@ class Sk:
         control: bytes = b"",
         instance: str = "",
         address: object = None,
+        segment: int | None = None,
     ) -> int:
-        """Send one datagram.
+        """Send one datagram, or several.
 
         Args:
             payload: octets.
@@ -209,7 +214,18 @@ class Sk:
             control: control messages, packed (mhostd.cmsg).
             instance: the session in which `sa` has a meaning.
             address: what `sa` was made of.
+            segment: octets of each datagram, if `payload` is longer than that; 0 is one,
+                None is as UDP_SEGMENT was set.
         """
+        if segment is None:
+            segment = self.arrived.ring.segment
+        segment = segment if len(payload) > segment else 0
+        if segment and len(payload) > segment * SEGMENTS_MAX:
+            raise OSError(
+                errno.EINVAL,
+                f"sendto: {len(payload)} octets are more than {SEGMENTS_MAX} datagrams of "
+                f"{segment}, as UDP_SEGMENT says; send less at a time",
+            )
         if len(payload) > UDP_PAYLOAD_MAX:
             if sa is None and self.peer is None:
                 raise OSError(errno.EDESTADDRREQ, "send: no destination; connect first")
@@ -231,14 +247,15 @@ class Sk:
 
         def first(cookie: int) -> bytes:
             flags = connected | RECORD_REPLY
-            record = Record(key, payload, flags, 0, cookie, control)
+            record = Record(key, payload, flags, segment, cookie, control)
             return pack_data(self.number, pack_record(record))
 
         if key in self._known and not control and self._may_put():
-            self._put(key, connected, payload, deadline, instance, address)
+            record = Record(key, payload, connected, segment)
+            self._put(record, deadline, instance, address)
         elif key in self._known and not control:
             later = lambda _cookie: pack_data(  # noqa: E731
-                self.number, pack_record(Record(key, payload, connected))
+                self.number, pack_record(Record(key, payload, connected, segment))
             )
             self.channel.post_record(later, deadline, instance)
         elif waits:
@@ -267,13 +284,7 @@ class Sk:
         return len(payload)
 
     def _put(
-        self,
-        key: SockaddrMhost,
-        connected: int,
-        payload: bytes,
-        deadline: float | None,
-        instance: str,
-        address: object,
+        self, record: Record, deadline: float | None, instance: str, address: object
     ) -> None:
         """Put a datagram in the memory, and have the fast calls do so with the next ones.
 
@@ -282,8 +293,8 @@ class Sk:
             OtherSessionError: the session is not `instance`.
             OSError: EBADF, the socket was closed meanwhile.
         """
-        ring = self.arrived.ring
-        header = pack_record(Record(key, b"", connected))[:RECORD_HLEN]
+        ring, (key, payload, connected, *_rest) = self.arrived.ring, record
+        header = pack_record(record._replace(payload=b""))[:RECORD_HLEN]
         while not ring.put(header, payload):
             ring.want_room()
             if ring.put(header, payload):
@@ -298,6 +309,8 @@ class Sk:
                 raise OtherSessionError(errno.ESTALE, "mhostd was restarted meanwhile")
         if key not in self._known or not self.channel.up:
             return
+        if record.segment_size:
+            header = pack_record(Record(key, b"", connected))[:RECORD_HLEN]
         if connected:
             ring.peer = header
         elif isinstance(address, tuple):

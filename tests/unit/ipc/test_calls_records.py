@@ -90,7 +90,7 @@ def test_a_connected_record_goes_to_the_peer(desk, number, eth0):
     assert (event.errno, event.sa) == (errno.ENETDOWN, TO)
 
 
-@pytest.mark.parametrize(("flags", "segment_size"), [(8, 0), (0x8000, 0), (0, 1)])
+@pytest.mark.parametrize(("flags", "segment_size"), [(8, 0), (0x8000, 0)])
 def test_what_this_daemon_does_not_know_is_refused_and_not_sent(
     desk, number, eth0, flags, segment_size
 ):
