@@ -77,7 +77,7 @@ static int put(RingObject *ring, const struct record *head, PyObject *data, Py_s
 		return 0;
 	}
 	*octets = payload.len;
-	if (payload.len <= RECORD_PAYLOAD_MAX)
+	if (ring->open && payload.len <= RECORD_PAYLOAD_MAX)
 		at = app_lane_reserve(&ring->lane, head, (size_t)payload.len, &says);
 	if (at) {
 		memcpy(at, payload.buf, (size_t)payload.len);
@@ -195,7 +195,7 @@ static int spell(PyObject *self, RingObject *ring, const struct record *head)
 /* Find the datagram that is taken at once; false if the slow path must say. */
 static bool front(RingObject *ring, Py_ssize_t bufsize, struct datagram *d)
 {
-	return bufsize >= 0 && ring && !ring_held(ring) &&
+	return bufsize >= 0 && ring && ring->open && !ring_held(ring) &&
 	       app_lane_front(&ring->lane, d) == RING_OK;
 }
 
@@ -237,7 +237,8 @@ static PyObject *take_one(PyObject *self, RingObject *ring, Py_ssize_t bufsize)
 	}
 	PyTuple_SetItem(result, 0, data);
 	PyTuple_SetItem(result, 1, Py_NewRef(address));
-	ring_took(ring, &d);
+	if (!ring_took(ring, &d))
+		Py_CLEAR(result);	/* a finaliser ran, and took it or closed the socket */
 	return result;
 }
 
@@ -309,10 +310,12 @@ static PyObject *take_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 			Py_CLEAR(list);
 		Py_DECREF(each);
 	}
-	if (PyErr_Occurred() && list && !PyList_Size(list))
-		Py_CLEAR(list);
-	else
-		PyErr_Clear();		/* the next call meets it again */
+	if (list && PyErr_Occurred()) {
+		if (!PyList_Size(list))
+			Py_CLEAR(list);
+		else
+			PyErr_Clear();	/* the next call meets it again */
+	}
 	return list;
 }
 
