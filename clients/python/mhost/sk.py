@@ -205,7 +205,8 @@ class Sk:
             sa: destination, None for the peer of connect().
             deadline: of time.monotonic(), until when to wait for room; None for ever.
             waits: the first send to a destination waits for the daemon's answer, and so
-                does one with control messages.
+                does one with control messages; those that do not are answered all the
+                same, and until all are, none goes through the memory.
             control: control messages, packed (mhostd.cmsg).
             instance: the session in which `sa` has a meaning.
             address: what `sa` was made of.
@@ -236,7 +237,7 @@ class Sk:
 
         if key in self._known and not control and self._may_put():
             self._put(key, connected, payload, deadline, instance, address)
-        elif key in self._known and not control:
+        elif key in self._known and not control and not (self.shared and self._unanswered):
             later = lambda _cookie: pack_data(  # noqa: E731
                 self.number, pack_record(Record(key, payload, connected))
             )
