@@ -23,7 +23,19 @@ def on_a(pair, monkeypatch):
 
 
 @pytest.fixture
-def make_socket():
+def lane(request, on_a, monkeypatch):
+    """Through shared memory, or with "zmq" as parameter over ZeroMQ."""
+    name = getattr(request, "param", "shm")
+    if name == "zmq":
+        mhost.daemon.close_all()
+        monkeypatch.setenv("MHOST_LANE", "zmq")
+    yield name
+    if name == "zmq":
+        mhost.daemon.close_all()
+
+
+@pytest.fixture
+def make_socket(lane):
     """mhost.Socket(...), closed at the end."""
     opened = []
 

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mhost.channel import Channel
@@ -38,8 +38,10 @@ from mhostd.uapi import (
     Socket,
     pack_data,
     pack_record,
+    record_size,
 )
 
+MMSG_OCTETS = 65_536  # of the records in one message over ZeroMQ, where there are several
 DESTINATIONS_MAX = 1024  # that one socket remembers as good
 RCVBUF_DEFAULT = 212_992  # octets, the daemon's default
 NOWHERE = SockaddrMhost(0)
@@ -266,6 +268,37 @@ class Sk:
                 self.refresh()
                 raise
         return len(payload)
+
+    def post_many(self, messages: Iterable[tuple[bytes, Address | None]]) -> int:
+        """Send a run of datagrams over ZeroMQ, in one message and without waiting.
+
+        Returns:
+            How many, from the first on; what is not plain is for send().
+        """
+        if self.shut_write or self.arrived.has_error:
+            return 0
+        instance = self.channel.instance
+        records: list[bytes] = []
+        octets = 0
+        try:
+            for payload, address in messages:
+                sa = None if address is None else self.names.parse(address, "sendmmsg", 0.0)
+                key = NOWHERE if sa is None else key_of(sa)
+                octets += record_size(len(payload))
+                if key not in self._known or key in self._failed or octets > MMSG_OCTETS:
+                    break
+                connected = RECORD_CONNECTED if sa is None else 0
+                records.append(pack_record(Record(key, payload, connected)))
+        except (OSError, TypeError, OverflowError):
+            pass  # send() says what is wrong with it
+        if not records:
+            return 0
+        message = pack_data(self.number, b"".join(records))
+        try:
+            self.channel.post_record(lambda _cookie: message, time.monotonic(), instance)
+        except OSError:  # full, or another session: send() waits
+            return 0
+        return len(records)
 
     def _put(
         self,
