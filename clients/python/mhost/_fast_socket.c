@@ -247,14 +247,16 @@ static PyObject *take_one(PyObject *self, RingObject *ring, Py_ssize_t bufsize)
 		if (PyErr_Occurred() || spell(self, ring, &d.head))
 			return NULL;
 	}
+	Py_INCREF(address);
 	data = payload_of(&d, bufsize);
 	result = data ? PyTuple_New(2) : NULL;
 	if (!result) {
 		Py_XDECREF(data);
+		Py_DECREF(address);
 		return NULL;
 	}
 	PyTuple_SetItem(result, 0, data);
-	PyTuple_SetItem(result, 1, Py_NewRef(address));
+	PyTuple_SetItem(result, 1, address);
 	if (!ring_took(ring, &d))
 		Py_CLEAR(result);	/* a finaliser ran, and took it or closed the socket */
 	return result;
