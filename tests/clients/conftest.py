@@ -22,7 +22,7 @@ def on_a(pair, monkeypatch):
     monkeypatch.setenv("MHOST_SOCKET", pair[0].socket)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def lane(request, on_a, monkeypatch):
     """Through shared memory, or with "zmq" as parameter over ZeroMQ."""
     name = getattr(request, "param", "shm")
@@ -35,7 +35,7 @@ def lane(request, on_a, monkeypatch):
 
 
 @pytest.fixture
-def make_socket(lane):
+def make_socket():
     """mhost.Socket(...), closed at the end."""
     opened = []
 

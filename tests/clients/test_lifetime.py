@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import mhost
 import pytest
 
+pytestmark = pytest.mark.parametrize("lane", ["shm", "zmq"], indirect=True)
+
 DEADLINE_S = 10
 
 
