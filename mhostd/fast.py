@@ -55,6 +55,7 @@ class FastLane:
     Attributes:
         records: carries out a record of a socket, as calls.py does; main gives it.
         gone: the application of a socket is gone, or wrote nonsense; main gives it.
+        hand_over: gives applications what the walk has queued for them; main gives it.
         host_received: the host kernel has received a datagram for a socket.
         host_error: the host kernel's socket of that family has an error for a socket.
         host_settle: see whether the lane should have the host kernel's sockets of one.
@@ -88,6 +89,7 @@ class FastLane:
         udp.learn = self.learn_up
         self.records: Callable[[Sock, bytes], None] = lambda _sk, _octets: None
         self.gone: Callable[[Sock], None] = lambda _sk: None
+        self.hand_over: Callable[[], None] = lambda: None
         self.deleted: Callable[[], None] = lambda: None
         self.host_received: Callable[[Sock, Datagram], None] = lambda _sk, _datagram: None
         self.host_error: Callable[[Sock, int], None] = lambda _sk, _family: None
@@ -149,8 +151,13 @@ class FastLane:
             self.on_readable()
             if sk.slot < 0 or sk.slot not in self._done:
                 return
-            self._core.flush()
+            self.finish()
             self._resume()
+
+    def finish(self) -> None:
+        """What the walk has queued goes out, or in, before what the lane takes next."""
+        self._core.flush()
+        self.hand_over()
 
     # --- from the lane to the walk
 

@@ -206,6 +206,7 @@ class Daemon:
                 poller.watch(fd, callback)
         if self._fast is not None:
             self._fast.records, self._fast.gone = calls.ring, calls.gone
+            self._fast.hand_over = calls.flush
             socks = stack.af_mhost.socks
             admit = lambda path: chgrp(path, ipc.group) if ipc.group else None  # noqa: E731
             handover = Handover(lane_socket, self._fast, socks, poller.watch, admit)

@@ -113,10 +113,8 @@ enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram)
 
 	if (!at)
 		return says;
-	/* What is taken here need not be told of: the octet would come when it is gone. */
-	if (atomic_load_explicit(&lane->rx.ctl->wake, memory_order_relaxed) &&
-	    ring_wanted(&lane->rx.ctl->wake))
-		lane->claimed = true;
+	datagram->at = lane->rx.pos;
+	datagram->part = lane->taken;
 	octets = head->length - RECORD_HLEN;
 	datagram->control = NULL;
 	datagram->n_control = 0;
@@ -146,17 +144,30 @@ enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram)
 	return RING_OK;
 }
 
-/* Step over the datagram that app_lane_front() found. */
-void app_lane_pop(struct app_lane *lane, const struct datagram *datagram)
+/**
+ * app_lane_pop() - step over the datagram that app_lane_front() found
+ * @lane:	the socket
+ * @datagram:	what it found
+ *
+ * Return: false if another thread has taken it since
+ */
+bool app_lane_pop(struct app_lane *lane, const struct datagram *datagram)
 {
 	size_t control = datagram->head.flags & RECORD_CONTROL ? 8 + datagram->n_control : 0;
 
+	if (datagram->at != lane->rx.pos || datagram->part != lane->taken)
+		return false;
+	/* What is taken need not be told of: the octet would come when it is gone. */
+	if (atomic_load_explicit(&lane->rx.ctl->wake, memory_order_relaxed) &&
+	    ring_wanted(&lane->rx.ctl->wake))
+		lane->claimed = true;
 	lane->taken += datagram->n_payload;
 	if (lane->taken + control + RECORD_HLEN < datagram->head.length)
-		return;		/* a super-packet, and more of it */
+		return true;	/* a super-packet, and more of it */
 	lane->taken = 0;
 	ring_pop(&lane->rx, &datagram->head);
 	ring_release(&lane->rx);
+	return true;
 }
 
 /* --- what is sent */

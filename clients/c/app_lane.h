@@ -43,6 +43,8 @@ struct app_lane {
  * @n_control:	octets of them
  * @payload:	in the ring
  * @n_payload:	octets of it
+ * @at:		position of the record
+ * @part:	octets of payload that stand before it there
  */
 struct datagram {
 	struct record head;
@@ -50,6 +52,8 @@ struct datagram {
 	size_t n_control;
 	const uint8_t *payload;
 	size_t n_payload;
+	uint64_t at;
+	size_t part;
 };
 
 int app_lane_open(struct app_lane *lane, int memfd, int near, int far);
@@ -57,7 +61,7 @@ int app_lane_move(struct app_lane *lane, int memfd);
 void app_lane_close(struct app_lane *lane);
 
 enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram);
-void app_lane_pop(struct app_lane *lane, const struct datagram *datagram);
+bool app_lane_pop(struct app_lane *lane, const struct datagram *datagram);
 
 uint8_t *app_lane_reserve(struct app_lane *lane, const struct record *head, size_t payload,
 			  enum ring_says *says);

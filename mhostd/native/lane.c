@@ -370,7 +370,7 @@ void lane_publish(struct lane *lane)
 
 		sk->touched = false;
 		ring_publish(&sk->rx);
-		if (ring_wanted(&sk->rx.ctl->wake))
+		if (!ring_all_taken(&sk->rx) && ring_wanted(&sk->rx.ctl->wake))
 			send(sk->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
 	lane->n_touched = 0;

@@ -14,7 +14,9 @@
  *
  * Waking, for both directions: whoever finds nothing to do sets a flag and looks again;
  * whoever has something for it publishes that, clears the flag and, if it was set, sends
- * one octet on the socket pair. `wake` is for who waits for records, `room` for who waits for room.
+ * one octet on the socket pair. `wake` is for who waits for records, `room` for who waits
+ * for room. The daemon sends none for records that were taken before it came to that, as
+ * the application's end is readable only while there is something.
  */
 #ifndef MHOSTD_RING_H
 #define MHOSTD_RING_H
@@ -78,10 +80,17 @@ void ring_pop(struct ring *r, const struct record *header);
 void ring_release(struct ring *r);
 bool ring_empty(struct ring *r);
 
+/* Whether the consumer has taken all that was published, as far as it says now. */
+static inline bool ring_all_taken(const struct ring *r)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	return atomic_load_explicit(&r->ctl->tail, memory_order_acquire) == r->pos;
+}
+
 /* Ask for an octet; the caller looks again at what it waits for before it sleeps. */
 static inline void ring_want(_Atomic uint32_t *flag)
 {
-	atomic_store_explicit(flag, 1, memory_order_relaxed);
+	atomic_store_explicit(flag, 1, memory_order_release);
 	atomic_thread_fence(memory_order_seq_cst);
 }
 

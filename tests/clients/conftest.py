@@ -22,6 +22,18 @@ def on_a(pair, monkeypatch):
     monkeypatch.setenv("MHOST_SOCKET", pair[0].socket)
 
 
+@pytest.fixture(autouse=True)
+def lane(request, on_a, monkeypatch):
+    """Through shared memory, or with "zmq" as parameter over ZeroMQ."""
+    name = getattr(request, "param", "shm")
+    if name == "zmq":
+        mhost.daemon.close_all()
+        monkeypatch.setenv("MHOST_LANE", "zmq")
+    yield name
+    if name == "zmq":
+        mhost.daemon.close_all()
+
+
 @pytest.fixture
 def make_socket():
     """mhost.Socket(...), closed at the end."""

@@ -13,6 +13,8 @@ from mhost.receive import ERRORS_MAX, ReceiveQueue
 
 from mhostd.uapi import AF_INET, AF_TESTPROTO, ExtendedErr, SockaddrMhost, SockError
 
+pytestmark = pytest.mark.parametrize("lane", ["shm", "zmq"], indirect=True)
+
 IP_RECVERR = 11
 LOCAL, ICMP = 1, 2  # SO_EE_ORIGIN_* of linux/errqueue.h
 QUEUE = socket.MSG_ERRQUEUE

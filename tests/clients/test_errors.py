@@ -8,6 +8,8 @@ import sys
 import mhost
 import pytest
 
+pytestmark = pytest.mark.parametrize("lane", ["shm", "zmq"], indirect=True)
+
 CASES = [
     # destination, errno, what the text says
     (("nosuch:7", 9), errno.EAFNOSUPPORT, "no L3 handler 'nosuch'; registered: host_inet"),

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import mhost
 import pytest
 
+pytestmark = pytest.mark.parametrize("lane", ["shm", "zmq"], indirect=True)
+
 DEADLINE_S = 10
 
 
@@ -203,6 +205,21 @@ def test_close_of_one_object_leaves_those_who_wait_on_its_dup(bound, sender, sta
         assert ours() == "EBADF"
         sender.sendto(b"for the dup", ("127.0.0.1", port))
         assert others() == b"for the dup"[:10]
+
+
+def test_whoever_is_woken_first_leaves_the_wake_up_to_the_others(bound, start):
+    sock, _port = bound
+    sock.settimeout(None)
+    stays = start(sock.recv, 10)
+    for _ in range(50):
+        with sock.dup() as copy:
+            leaves = start(copy.recv, 10)
+            waiters(sock, 2)
+            copy.close()
+            assert leaves() == "EBADF"
+            waiters(sock, 1)
+    sock.close()
+    assert stays() == "EBADF"
 
 
 def test_shutdown_wakes_every_thread_that_waits_on_any_dup(make_socket, start):

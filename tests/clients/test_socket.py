@@ -13,6 +13,8 @@ import time
 import mhost
 import pytest
 
+pytestmark = pytest.mark.parametrize("lane", ["shm", "zmq"], indirect=True)
+
 WAYS = ["127.0.0.1", "::1", "10.77.1.1", "fd77:1::1", "testproto:1", "otherproto:0:0:0:1", "me"]
 
 

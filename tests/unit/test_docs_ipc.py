@@ -151,7 +151,7 @@ def test_the_example_of_a_reading_verb_has_the_keys_of_the_code(show, verb):
 
 
 def test_every_reading_verb_has_an_example_that_is_json():
-    section = TEXT.partition("## 9.")[2].partition("## 10.")[0]
+    section = TEXT.partition("## 10.")[2].partition("## 11.")[0]
     verbs = re.findall(r"^`(\w+)`, an ", section, re.MULTILINE)
     assert verbs == ["status", "sockets", "hosts", "l3", "routes", "counters", "drops"]
     for example in re.findall(r"```json\n(.*?)```", section, re.DOTALL):
@@ -162,3 +162,29 @@ def test_the_defaults_are_those_of_the_code():
     assert uapi.DEFAULT_SOCKET in TEXT
     assert uapi.DEFAULT_ADMIN_SOCKET in TEXT
     assert f"Version of everything here: {uapi.VERSION}." in TEXT
+
+
+# --- shared memory
+
+
+def _header(name: str) -> str:
+    return (Path(__file__).resolve().parents[2] / "mhostd" / "native" / name).read_text()
+
+
+def test_the_layout_of_shared_memory_is_that_of_the_header():
+    section = TEXT.partition("## 7. Shared memory")[2].partition("\n## ")[0]
+    fields = re.findall(r"^\| (\d+) \| (\w+) \| u(\d+) \|", section, re.MULTILINE)
+    text = _header("ring.h").partition("struct ring_ctl {")[2].partition("};")[0]
+    at, expected = 0, []
+    for aligned, bits, name in re.findall(
+        r"^\t(_Alignas\(64\) )?_Atomic uint(\d+)_t (\w+);", text, re.MULTILINE
+    ):
+        at = -(-at // 64) * 64 if aligned else at
+        expected.append((str(at), name, bits))
+        at += int(bits) // 8
+    assert fields == expected
+    assert f"{uapi.LANE_OCTETS:,} octets" in section
+    ring = (uapi.LANE_OCTETS - 4096) // 2
+    assert f"records of rx at 4,096, of tx at {4096 + ring:,}, {ring:,}" in section
+    pad = int(re.search(r"RECORD_PAD\s+(\w+)", _header("record.h"))[1], 16)
+    assert f"flags (0x{pad:x})" in section

@@ -83,7 +83,8 @@ static int put(RingObject *ring, const struct record *head, PyObject *data, Py_s
 		return 0;
 	}
 	*octets = payload.len;
-	if (payload.len <= RECORD_PAYLOAD_MAX && (size_t)payload.len <= segments_max(ring)) {
+	if (ring->open && payload.len <= RECORD_PAYLOAD_MAX &&
+	    (size_t)payload.len <= segments_max(ring)) {
 		struct record copy = *head;
 
 		if (ring->segment && payload.len > ring->segment)
@@ -128,18 +129,36 @@ static PyObject *fast_send(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	return slow(self, "_send", args, n);
 }
 
+/* What one element of put_many() sends where; false if the slow path must see it. */
+static bool element(RingObject *ring, PyObject *item, const struct record *all,
+		    PyObject **data, struct record *head)
+{
+	*data = item;
+	if (PyTuple_Check(item)) {
+		if (PyTuple_Size(item) != 2)
+			return false;
+		*data = PyTuple_GetItem(item, 0);
+		return known_head(ring, PyTuple_GetItem(item, 1), head);
+	}
+	if (all)
+		*head = *all;
+	return all != NULL;
+}
+
 /**
- * put_many() - _put_many(buffers, start, address, /) -> int
- * @args:	buffers: a list; start: of the first to be sent; address: of all, None for
- *		the peer of connect()
+ * put_many() - _put_many(messages, start, address, /) -> int
+ * @args:	messages: a list of buffers, or of tuples (buffer, address); start: the first
+ *		to be sent; address: of those that have none, None for the peer of connect()
  *
  * Return: how many were put in the ring, up to the first that was not
  */
 static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
 	RingObject *ring = ring_of(self);
-	Py_ssize_t start, end, octets, i;
-	struct record head;
+	const struct record *all = NULL;
+	Py_ssize_t start, octets, i;
+	struct record to_all, head;
+	PyObject *data;
 
 	if (n != 3 || !PyList_Check(args[0])) {
 		PyErr_SetString(PyExc_TypeError, "_put_many(list, int, tuple or None)");
@@ -148,17 +167,17 @@ static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	start = i = PyLong_AsSsize_t(args[1]);
 	if (start < 0 || !ring || !ring->sending || ring_held(ring))
 		return PyErr_Occurred() ? NULL : PyLong_FromLong(0);
-	if (args[2] == Py_None) {
-		if (ring->peer == Py_None)
-			return PyLong_FromLong(0);
-		memcpy(&head, PyBytes_AsString(ring->peer), sizeof(head));
-	} else if (!known_head(ring, args[2], &head)) {
-		return PyLong_FromLong(0);
+	if (args[2] != Py_None && known_head(ring, args[2], &to_all)) {
+		all = &to_all;
+	} else if (args[2] == Py_None && ring->peer != Py_None) {
+		memcpy(&to_all, PyBytes_AsString(ring->peer), sizeof(to_all));
+		all = &to_all;
 	}
-	end = PyList_Size(args[0]);
-	while (i < end && put(ring, &head, PyList_GetItem(args[0], i), &octets))
+	while (i < PyList_Size(args[0]) &&
+	       element(ring, PyList_GetItem(args[0], i), all, &data, &head) &&
+	       put(ring, &head, data, &octets))
 		i++;
-	if (i > start)
+	if (i > start && ring->open)
 		app_lane_publish(&ring->lane);
 	return PyLong_FromSsize_t(i - start);
 }
@@ -206,7 +225,7 @@ static int spell(PyObject *self, RingObject *ring, const struct record *head)
 /* Find the datagram that is taken at once; false if the slow path must say. */
 static bool front(RingObject *ring, Py_ssize_t bufsize, struct datagram *d)
 {
-	return bufsize >= 0 && ring && !ring_held(ring) &&
+	return bufsize >= 0 && ring && ring->open && !ring_held(ring) &&
 	       app_lane_front(&ring->lane, d) == RING_OK;
 }
 
@@ -240,15 +259,18 @@ static PyObject *take_one(PyObject *self, RingObject *ring, Py_ssize_t bufsize)
 		if (PyErr_Occurred() || spell(self, ring, &d.head))
 			return NULL;
 	}
+	Py_INCREF(address);
 	data = payload_of(&d, bufsize);
 	result = data ? PyTuple_New(2) : NULL;
 	if (!result) {
 		Py_XDECREF(data);
+		Py_DECREF(address);
 		return NULL;
 	}
 	PyTuple_SetItem(result, 0, data);
-	PyTuple_SetItem(result, 1, Py_NewRef(address));
-	ring_took(ring, &d);
+	PyTuple_SetItem(result, 1, address);
+	if (!ring_took(ring, &d))
+		Py_CLEAR(result);	/* a finaliser ran, and took it or closed the socket */
 	return result;
 }
 
@@ -320,10 +342,12 @@ static PyObject *take_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 			Py_CLEAR(list);
 		Py_DECREF(each);
 	}
-	if (PyErr_Occurred() && list && !PyList_Size(list))
-		Py_CLEAR(list);
-	else
-		PyErr_Clear();		/* the next call meets it again */
+	if (list && PyErr_Occurred()) {
+		if (!PyList_Size(list))
+			Py_CLEAR(list);
+		else
+			PyErr_Clear();	/* the next call meets it again */
+	}
 	return list;
 }
 

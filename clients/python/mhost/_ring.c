@@ -102,12 +102,17 @@ static PyObject *py_move(RingObject *self, PyObject *args)
 
 /* --- what has come */
 
-/* A datagram was taken: the descriptor says so, where somebody may look at it. */
-void ring_took(RingObject *ring, const struct datagram *datagram)
+/*
+ * Take the datagram that app_lane_front() found: the descriptor says so, where somebody may
+ * look at it. False if Python ran meanwhile and another thread took it, or closed the ring.
+ */
+bool ring_took(RingObject *ring, const struct datagram *datagram)
 {
-	app_lane_pop(&ring->lane, datagram);
+	if (!ring->open || !app_lane_pop(&ring->lane, datagram))
+		return false;
 	if (ring->polled && !ring->held)
 		app_lane_settle(&ring->lane);
+	return true;
 }
 
 /*
@@ -122,23 +127,25 @@ static PyObject *py_take(RingObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "p:take", &peek))
 		return NULL;
-	if (!self->open)
-		Py_RETURN_NONE;
-	switch (app_lane_front(&self->lane, &d)) {
-	case RING_WAIT:
-		Py_RETURN_NONE;
-	case RING_BROKEN:
-		return broken();
-	case RING_OK:
-		break;
+	for (;;) {
+		switch (self->open ? app_lane_front(&self->lane, &d) : RING_WAIT) {
+		case RING_WAIT:
+			Py_RETURN_NONE;
+		case RING_BROKEN:
+			return broken();
+		case RING_OK:
+			break;
+		}
+		tuple = Py_BuildValue("HHy#IIIHy#y#", d.head.family, d.head.port, d.head.address,
+				      (Py_ssize_t)sizeof(d.head.address), d.head.id_no,
+				      d.head.scope_id, d.head.cookie, d.head.segment_size,
+				      d.control ? (const char *)d.control : "",
+				      (Py_ssize_t)d.n_control, d.payload,
+				      (Py_ssize_t)d.n_payload);
+		if (!tuple || peek || ring_took(self, &d))
+			return tuple;
+		Py_DECREF(tuple);
 	}
-	tuple = Py_BuildValue("HHy#IIIHy#y#", d.head.family, d.head.port, d.head.address,
-			      (Py_ssize_t)sizeof(d.head.address), d.head.id_no, d.head.scope_id,
-			      d.head.cookie, d.head.segment_size, d.control ? (const char *)d.control : "",
-			      (Py_ssize_t)d.n_control, d.payload, (Py_ssize_t)d.n_payload);
-	if (tuple && !peek)
-		ring_took(self, &d);
-	return tuple;
 }
 
 /* next_size() -> int: octets of payload of the oldest datagram, -1 if there is none */

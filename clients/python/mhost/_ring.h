@@ -66,6 +66,6 @@ static inline void set_ref(PyObject **place, PyObject *value)
 }
 
 void source_of(const struct record *head, uint8_t *key);
-void ring_took(RingObject *ring, const struct datagram *datagram);
+bool ring_took(RingObject *ring, const struct datagram *datagram);
 
 #endif

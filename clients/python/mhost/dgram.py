@@ -227,34 +227,52 @@ class Socket(Handle):
         return self._send_named(payload, flags, address, "sendmsg", control, segment)
 
     def sendmmsg(
-        self, buffers: Iterable[Buffer], flags: int = 0, address: Address | None = None
+        self,
+        messages: Iterable[Buffer | tuple[Buffer, Address]],
+        flags: int = 0,
+        address: Address | None = None,
     ) -> int:
-        """Send a datagram from each buffer, to one address or to the peer of connect().
+        """Send a datagram from each message: (data, address), or data alone.
 
-        It waits as send() does, and goes faster than as many calls.
+        Data alone goes to `address`, or to the peer of connect(). It waits as send()
+        does, and goes faster than as many calls.
 
         Returns:
             How many were sent: less than all if one failed; its error is raised if it
             was the first, else by the next call, as sendmmsg(2) has it.
         """
-        each = list(buffers)
+        each = list(messages)
         sent = 0
         while sent < len(each):
             if not flags:
                 sent += self._put_many(each, sent, address)
+                sent += self._post_many(each, sent, address)
                 if sent == len(each):
                     break
+            data, to = _message(each[sent], address)
             try:
-                if address is None:
-                    self._send(each[sent], flags)
+                if to is None:
+                    self._send(data, flags)
                 else:
-                    self._sendto(each[sent], flags, address)
+                    self._sendto(data, flags, to)
             except OSError:
                 if not sent:
                     raise
                 break
             sent += 1
         return sent
+
+    def _post_many(
+        self,
+        messages: list[Buffer | tuple[Buffer, Address]],
+        start: int,
+        address: Address | None,
+    ) -> int:
+        """Over ZeroMQ: those from `start` on that go in one message; how many."""
+        if self._closed or self._sk.shared or self._sk.channel.inherited:
+            return 0
+        pairs = (_message(each, address) for each in messages[start:])
+        return self._sk.post_many((bytes(memoryview(data)), to) for data, to in pairs)
 
     def _send_payload(
         self, payload: bytes, flags: int, control: bytes = b"", segment: int | None = None
@@ -439,6 +457,17 @@ class Socket(Handle):
                 if self._timeout_s and not flags & socket.MSG_DONTWAIT:
                     raise TimeoutError("timed out")
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def _message(
+    message: Buffer | tuple[Buffer, Address], address: Address | None
+) -> tuple[Buffer, Address | None]:
+    """Data and destination of one element of what sendmmsg() is given."""
+    if isinstance(message, tuple):
+        if len(message) != 2:
+            raise TypeError("sendmmsg(): a message is data, or a tuple (data, address)")
+        return message
+    return message, address
 
 
 def _seconds(value: int | Buffer) -> float:

@@ -42,7 +42,7 @@ class ReceiveQueue:
         self._errors: deque[SockError] = deque()
         self._consumed = 0
         self._waiting = 0
-        self._called = 0  # of those who wait, those whom wake() has called and who sleep still
+        self._sleepers: list[Callable[[], bool]] = []  # whether each is to wait no longer
         self._error = 0
         self._shut = False
         self._closed = self._freed = False
@@ -165,14 +165,15 @@ class ReceiveQueue:
         """
         left = None if deadline is None else deadline - time.monotonic()
         with self._lock:
-            while self._called:  # the octet that wakes them is not to be taken off
-                self._news.wait(NAP_S)
             if self._closed or given_up():
                 return True
             late = left is not None and left <= 0
             if not late and (self._records or self._error or self._shut):
                 return True
-            if not (self._records or self._errors or self._error or self._shut):
+            if self._leaving() and not late:  # they have not seen yet what wakes them
+                self._news.wait(NAP_S if left is None else min(left, NAP_S))
+                return True
+            if not (self._something() or self._leaving()):
                 self.ring.held = False
                 if self.ring.arm() and not late:
                     return True
@@ -181,8 +182,23 @@ class ReceiveQueue:
             if self._errors:  # they make the descriptor readable: it is nothing to sleep on
                 return self._errors_only(deadline, given_up)
             self._waiting += 1
-        self._sleep(False, left)
+            self._sleepers.append(given_up)
+        try:
+            self._sleep(False, left)
+        finally:
+            with self._lock:
+                self._sleepers.remove(given_up)
+                if given_up():
+                    self._settle()
         return True
+
+    def _leaving(self) -> bool:
+        """Some who sleep are to wait no longer: until they are gone it stays readable."""
+        return any(given_up() for given_up in self._sleepers)
+
+    def _something(self) -> bool:
+        """There is something that is not in the memory."""
+        return bool(self._records or self._errors or self._error) or self._shut
 
     def _errors_only(self, deadline: float | None, given_up: Callable[[], bool]) -> bool:
         """Go on with wait() until there is more than what is on the error queue."""
@@ -216,17 +232,13 @@ class ReceiveQueue:
         finally:
             with self._lock:
                 self._waiting -= 1
-                self._called = max(0, self._called - 1)
-                self._news.notify_all()
                 if self._closed:
                     self.free()
 
     def wake(self) -> None:
         """Have those who wait look again whether to go on."""
         with self._lock:
-            self._called = self._waiting
-            self.ring.raise_()
-            self._news.notify_all()
+            self._settle()
 
     def pending_error(self) -> int:
         """Return SO_ERROR and clear it."""
@@ -329,7 +341,7 @@ class ReceiveQueue:
         """Have the descriptor say what there is."""
         if self._closed:
             return
-        held = bool(self._records or self._errors or self._error) or self._shut
+        held = self._something() or self._leaving()
         self.ring.held = held
         if held:
             self.ring.raise_()

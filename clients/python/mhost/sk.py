@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mhost.channel import Channel
@@ -38,9 +38,11 @@ from mhostd.uapi import (
     Socket,
     pack_data,
     pack_record,
+    record_size,
 )
 
 SEGMENTS_MAX = 128  # UDP_MAX_SEGMENTS of Linux include/linux/udp.h
+MMSG_OCTETS = 65_536  # of the records in one message over ZeroMQ, where there are several
 DESTINATIONS_MAX = 1024  # that one socket remembers as good
 RCVBUF_DEFAULT = 212_992  # octets, the daemon's default
 NOWHERE = SockaddrMhost(0)
@@ -210,7 +212,8 @@ class Sk:
             sa: destination, None for the peer of connect().
             deadline: of time.monotonic(), until when to wait for room; None for ever.
             waits: the first send to a destination waits for the daemon's answer, and so
-                does one with control messages.
+                does one with control messages; those that do not are answered all the
+                same, and until all are, none goes through the memory.
             control: control messages, packed (mhostd.cmsg).
             instance: the session in which `sa` has a meaning.
             address: what `sa` was made of.
@@ -253,7 +256,7 @@ class Sk:
         if key in self._known and not control and self._may_put():
             record = Record(key, payload, connected, segment)
             self._put(record, deadline, instance, address)
-        elif key in self._known and not control:
+        elif key in self._known and not control and not (self.shared and self._unanswered):
             later = lambda _cookie: pack_data(  # noqa: E731
                 self.number, pack_record(Record(key, payload, connected, segment))
             )
@@ -282,6 +285,39 @@ class Sk:
                 self.refresh()
                 raise
         return len(payload)
+
+    def post_many(self, messages: Iterable[tuple[bytes, Address | None]]) -> int:
+        """Send a run of datagrams over ZeroMQ, in one message and without waiting.
+
+        Returns:
+            How many, from the first on; what is not plain is for send().
+        """
+        if self.shut_write or self.arrived.has_error:
+            return 0
+        instance = self.channel.instance
+        records: list[bytes] = []
+        octets = 0
+        try:
+            for payload, address in messages:
+                sa = None if address is None else self.names.parse(address, "sendmmsg", 0.0)
+                key = NOWHERE if sa is None else key_of(sa)
+                octets += record_size(len(payload))
+                if key not in self._known or key in self._failed or octets > MMSG_OCTETS:
+                    break
+                if self.arrived.ring.segment and len(payload) > self.arrived.ring.segment:
+                    break
+                connected = RECORD_CONNECTED if sa is None else 0
+                records.append(pack_record(Record(key, payload, connected)))
+        except (OSError, TypeError, OverflowError):
+            pass  # send() says what is wrong with it
+        if not records:
+            return 0
+        message = pack_data(self.number, b"".join(records))
+        try:
+            self.channel.post_record(lambda _cookie: message, time.monotonic(), instance)
+        except OSError:  # full, or another session: send() waits
+            return 0
+        return len(records)
 
     def _put(
         self, record: Record, deadline: float | None, instance: str, address: object
