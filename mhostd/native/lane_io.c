@@ -617,7 +617,6 @@ static void *lane_run(void *arg)
 	bool busy = true;
 
 	while (!atomic_load(&lane->stop)) {
-		size_t done;
 
 		int n = epoll_wait(lane->epoll, events, EVENTS, busy ? 0 : -1);
 
@@ -626,15 +625,15 @@ static void *lane_run(void *arg)
 			on_event(lane, events + i);
 		lane_bury(lane);
 		pthread_mutex_unlock(&lane->lock);
-		done = lane_up(lane, LANE_BATCH);
+		lane_up(lane, LANE_BATCH);
 		for (int i = 0; i < n; i++)
 			if (events[i].data.u64 >> 32 && events[i].data.u64 < UINT64_MAX - 1)
-				done += lane_host_up(lane, (uint32_t)events[i].data.u64,
+				lane_host_up(lane, (uint32_t)events[i].data.u64,
 						     events[i].data.u64 >> 33);
-		done += lane_down(lane);
+		lane_down(lane);
 		/* Where the walk has too much, it says when it has not. */
-		busy = done || (lane->n_items < LANE_ITEMS &&
-				((lane->tun_ready && !lane->hold) || lane->n_active));
+		busy = lane->n_items < LANE_ITEMS &&
+		       ((lane->tun_ready && !lane->hold) || lane->n_active);
 	}
 	return NULL;
 }
