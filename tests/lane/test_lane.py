@@ -45,3 +45,28 @@ def test_down_first_the_walk_then_super_packets(node):
     assert node.lane.counts()[2] == 100
     node.fast.sync()
     assert app.sk.tx_datagrams == 101
+
+
+def test_without_segmentation_offload_datagrams_go_one_by_one(lane_node):
+    node = lane_node(uso=False)
+    app = node.app()
+    node.node.bind(app.sk, "*", 4000)
+    to = SockaddrMhost(2, 9, bytes([10, 77, 0, 101]).ljust(16, b"\0"))
+    for i in range(50):
+        app.send(b"%05d" % i, to)
+        if i < 2:
+            node.settle()
+    app.send(b"aaaabbbbcc", to, 0, 4)
+    node.settle()
+    frames = []
+    while True:
+        try:
+            frames.append(node.node.tun.wire.recv(1 << 17))
+        except BlockingIOError:
+            break
+    assert all(frame[4:14] == bytes(10) for frame in frames)  # none is a super-packet
+    assert [frame[42:] for frame in frames] == [b"%05d" % i for i in range(50)] + [
+        b"aaaa", b"bbbb", b"cc",
+    ]  # fmt: skip
+    assert node.lane.counts()[2] >= 48
+    node.close()

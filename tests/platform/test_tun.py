@@ -9,6 +9,7 @@ import subprocess
 import pytest
 import pytun
 
+from mhostd import native
 from mhostd.dev import ETH_P_MHOST, NetCore
 from mhostd.errors import MhostError
 from mhostd.lock import DeviceLock
@@ -63,6 +64,41 @@ def test_pytun_opens_blocking_and_inheritable_and_mhostd_does_not(tun):
     assert not os.get_blocking(ours.fileno())
     assert not os.get_inheritable(ours.fileno())
     ours.close()
+
+
+def test_with_offloads_a_super_packet_is_one_write_and_many_datagrams():
+    tun = TunDevice(NetCore(), "pf4", 1500, vnet=True)
+    assert (tun.vnet, tun.uso) == (True, True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        subprocess.run("ip addr add 198.51.100.1/24 dev pf4; ip link set pf4 up", shell=True)
+        s.bind(("198.51.100.1", 0))
+        s.settimeout(5)
+        payload = b"aaaabbbbcc"
+        ip = struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0x4000, 64, 17, 0,
+            bytes((198, 51, 100, 2)), bytes((198, 51, 100, 1)),
+        )  # fmt: skip
+        check = ~native.csum_fold(ip) & 0xFFFF
+        ip = ip[:10] + check.to_bytes(2, "big") + ip[12:]
+        ulen = 8 + len(payload)
+        udp = struct.pack(
+            "!HHHH", 9, s.getsockname()[1], ulen, native.csum_fold(ip[12:20], ulen + 17)
+        )
+        vnet = struct.pack("=BBHHHH", 1, 5, 28, 4, 20, 6)
+        os.write(tun.fileno(), PI.pack(0, 0x0800) + vnet + ip + udp + payload)
+        assert [s.recv(99) for _ in range(3)] == [b"aaaa", b"bbbb", b"cc"]
+    tun.close()
+
+
+def test_a_kernel_without_udp_segmentation_offload_is_told_of_once(caplog):
+    def refuse(_fd, _request, _flags):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    tun = TunDevice(NetCore(), "pf5", 1500, vnet=True, ioctl=refuse)
+    assert (tun.vnet, tun.uso) == (True, False)
+    (line,) = caplog.messages
+    assert "pf5: no UDP segmentation offload" in line
+    tun.close()
 
 
 def test_a_tun_that_another_has_open_is_refused_by_name(tun):
