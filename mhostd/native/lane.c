@@ -362,6 +362,13 @@ bool lane_put(struct lane *lane, struct lane_sock *sk, const void *record, size_
 	return true;
 }
 
+/* Have applications see what was put in their rings, those that are awake. */
+void lane_publish_some(struct lane *lane)
+{
+	for (uint32_t i = 0; i < lane->n_touched; i++)
+		ring_publish(&lane->touched[i]->rx);
+}
+
 /* Have applications see what was put in their rings. */
 void lane_publish(struct lane *lane)
 {

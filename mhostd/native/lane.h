@@ -20,7 +20,7 @@
 #include "ring.h"
 
 #define LANE_BATCH	64	/* frames, or records for the walk, at a time */
-#define LANE_PUBLISH	16	/* frames after which applications see them */
+#define LANE_PUBLISH	16	/* frames after which applications see them that are awake */
 #define LANE_RUN	64	/* records that become one super-packet */
 #define LANE_SEGMENTS	512	/* datagrams of a super-packet that an application made */
 #define LANE_BUDGET	1024	/* records of one socket before it is another's turn */
@@ -180,6 +180,7 @@ struct lane_sock *lane_sock(struct lane *lane, uint32_t slot);
 
 bool lane_put(struct lane *lane, struct lane_sock *sk, const void *record, size_t octets);
 void lane_publish(struct lane *lane);
+void lane_publish_some(struct lane *lane);
 void lane_sent(struct lane *lane, struct lane_sock *sk, uint32_t count);
 bool lane_item(struct lane *lane, enum lane_item_kind kind, uint32_t what, const void *data,
 	       size_t octets);

@@ -133,7 +133,7 @@ size_t lane_up(struct lane *lane, size_t most)
 		pthread_mutex_lock(&lane->lock);
 		one_up(lane, lane->frame, (size_t)len);
 		if (n % LANE_PUBLISH == LANE_PUBLISH - 1)
-			lane_publish(lane);
+			lane_publish_some(lane);
 		pthread_mutex_unlock(&lane->lock);
 	}
 	if (n) {

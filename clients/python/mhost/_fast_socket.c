@@ -13,6 +13,7 @@
 typedef struct {
 	PyObject_HEAD
 	PyObject *ring;		/* RingObject, None without shared memory or once closed */
+	char blocks;		/* calls wait */
 } FastSocket;
 
 /* The ring, if datagrams may be put in it or taken from it at once. */
@@ -274,6 +275,15 @@ static PyObject *take_one(PyObject *self, RingObject *ring, Py_ssize_t bufsize)
 	return result;
 }
 
+/* Whether it is worth to look once more before the slow path puts us to sleep. */
+static bool linger(PyObject *self, RingObject *ring)
+{
+	if (!ring || !((FastSocket *)(void *)self)->blocks || ring_held(ring))
+		return false;
+	ring_linger(ring);
+	return ring->open;
+}
+
 static Py_ssize_t size_of(PyObject *arg)
 {
 	Py_ssize_t size = PyLong_Check(arg) ? PyLong_AsSsize_t(arg) : -1;
@@ -288,8 +298,11 @@ static PyObject *fast_recvfrom(PyObject *self, PyObject *const *args, Py_ssize_t
 	RingObject *ring = ring_of(self);
 
 	if (n == 1) {
-		PyObject *result = take_one(self, ring, size_of(args[0]));
+		Py_ssize_t size = size_of(args[0]);
+		PyObject *result = take_one(self, ring, size);
 
+		if (!result && !PyErr_Occurred() && size >= 0 && linger(self, ring))
+			result = take_one(self, ring, size);
 		if (result || PyErr_Occurred())
 			return result;
 	}
@@ -304,7 +317,8 @@ static PyObject *fast_recv(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	if (n == 1) {
 		Py_ssize_t size = size_of(args[0]);
 
-		if (front(ring, size, &d)) {
+		if (front(ring, size, &d) ||
+		    (size >= 0 && linger(self, ring) && front(ring, size, &d))) {
 			PyObject *data = payload_of(&d, size);
 
 			if (data)
@@ -380,6 +394,7 @@ static PyMethodDef fast_methods[] = {
 
 static PyMemberDef fast_members[] = {
 	{ "_ring", T_OBJECT, offsetof(FastSocket, ring), 0, NULL },
+	{ "_blocks", T_BOOL, offsetof(FastSocket, blocks), 0, NULL },
 	{ NULL, 0, 0, 0, NULL },
 };
 

@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <structmember.h>
 #include <time.h>
+
+#define LINGER_YIELDS	4
 
 static PyObject *broken(void)
 {
@@ -66,11 +69,22 @@ static void ring_dealloc(RingObject *self)
 	Py_DECREF(type);
 }
 
+/* Wait for those who look at the memory without the GIL; they are brief. */
+static void await_users(RingObject *self)
+{
+	while (self->users) {
+		Py_BEGIN_ALLOW_THREADS
+		sched_yield();
+		Py_END_ALLOW_THREADS
+	}
+}
+
 /* close() -> None: give the memory back */
 static PyObject *py_close(RingObject *self, PyObject *none)
 {
 	(void)none;
 	self->open = false;
+	await_users(self);
 	app_lane_close(&self->lane);
 	Py_RETURN_NONE;
 }
@@ -92,12 +106,33 @@ static PyObject *py_move(RingObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "i:move", &memfd))
 		return NULL;
+	await_users(self);
 	if (self->open && app_lane_move(&self->lane, memfd))
 		return PyErr_SetFromErrno(PyExc_OSError);
 	self->seen = 0;
 	PyDict_Clear(self->sources);
 	Py_CLEAR(self->last_from);
 	Py_RETURN_NONE;
+}
+
+/**
+ * ring_linger() - let others run a little, in case what is waited for comes at once
+ *
+ * Cheaper than to sleep and be woken where application, daemon and peer share a core, or
+ * where datagrams come one behind the other.
+ */
+void ring_linger(RingObject *ring)
+{
+	ring->users++;
+	Py_BEGIN_ALLOW_THREADS
+	for (int i = 0; i < LINGER_YIELDS; i++) {
+		sched_yield();
+		if (atomic_load_explicit(&ring->lane.rx.ctl->head, memory_order_acquire) !=
+		    ring->lane.rx.pos)
+			break;
+	}
+	Py_END_ALLOW_THREADS
+	ring->users--;
 }
 
 /* --- what has come */

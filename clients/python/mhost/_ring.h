@@ -16,6 +16,7 @@
  * struct ring_object - mhost._ring.Ring
  * @lane:	the socket's memory
  * @open:	@lane may be used
+ * @users:	threads that look at the memory without the GIL
  * @seen:	of the errors that the daemon has told, those that have come
  * @segment:	octets of each datagram of a payload that is longer (UDP_SEGMENT), or 0
  * @held:	something that is not in the ring makes the socket readable: the slow
@@ -34,6 +35,7 @@ typedef struct {
 	PyObject_HEAD
 	struct app_lane lane;
 	bool open;
+	uint32_t users;
 	uint32_t seen;
 	uint32_t segment;
 	char held;
@@ -65,6 +67,7 @@ static inline void set_ref(PyObject **place, PyObject *value)
 	Py_XDECREF(old);
 }
 
+void ring_linger(RingObject *ring);
 void source_of(const struct record *head, uint8_t *key);
 bool ring_took(RingObject *ring, const struct datagram *datagram);
 

@@ -47,6 +47,7 @@ class Handle(FastSocket):
         self._fd = self._sk.arrived.near if fileno is None else fileno
         self._closed = False
         self._ring = self._sk.arrived.ring
+        self._blocks = blocking
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"fd={self._fd}, port={self._sk.port}"
@@ -115,7 +116,7 @@ class Handle(FastSocket):
             other._fd = os.dup(self._fd)
             self._sk.refs += 1
         other._closed = False
-        other._ring = self._ring
+        other._ring, other._blocks = self._ring, self._blocks
         return other
 
     def detach(self) -> int:
@@ -149,6 +150,7 @@ class Handle(FastSocket):
         """Block for ever, or not at all."""
         self._check_open()
         self._timeout_s = None if operator.index(flag) else 0.0
+        self._blocks = self._timeout_s is None
 
     def getblocking(self) -> bool:
         """Whether it blocks at all."""
@@ -162,6 +164,7 @@ class Handle(FastSocket):
         if value is not None and value > threading.TIMEOUT_MAX:
             raise OverflowError("timeout doesn't fit into C timeval")
         self._timeout_s = value
+        self._blocks = value != 0.0
 
     def gettimeout(self) -> float | None:
         """Return what settimeout() was given."""
