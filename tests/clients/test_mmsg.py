@@ -84,3 +84,13 @@ def test_recvmmsg_waits_for_the_first_alone(bound, sender):
         sock.recvmmsg(10, 100)
     with pytest.raises(ValueError, match="vlen 0"):
         sock.recvmmsg(0, 100)
+
+
+def test_udp_segment_counts_for_each_message(bound, sender):
+    sock, port = bound
+    to = ("10.77.1.1", port)
+    sender.sendto(b"known", to)
+    assert sock.recv(9) == b"known"
+    sender.setsockopt(17, 103, 2)  # SOL_UDP, UDP_SEGMENT of linux/udp.h
+    assert sender.sendmmsg([b"abc", b"d"], 0, to) == 2
+    assert [sock.recv(9) for _ in range(3)] == [b"ab", b"c", b"d"]
