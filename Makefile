@@ -9,17 +9,21 @@ SOURCES := pyproject.toml meson.build $(wildcard docs/man/*) \
 INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check \
 	--no-build-isolation --no-deps
 ASAN := build/asan
+FUZZ := build/fuzz
+FUZZ_S ?= 5  # seconds for each target
+FUZZ_APT := clang libclang-rt-14-dev
+FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c ring.c udp.c) clients/c/app_lane.c
 
-.PHONY: all demo test test-all bench asan check format setup clean
+.PHONY: all demo test test-all bench asan fuzz check format setup clean
 all: check test
 
 demo: setup
 	$(BIN)/python demo
 
-test: check asan  # the gate
+test: check asan fuzz  # the gate
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: check asan
+test-all: check asan fuzz
 	$(BIN)/pytest -q --hypothesis-profile=long
 
 bench: setup
@@ -34,7 +38,22 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 	@PATH="$(CURDIR)/$(BIN):$$PATH" meson install --quiet -C $(ASAN)/build
 	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/props/test_native.py
+		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py
+
+fuzz: setup  # what parses octets of strangers, under libFuzzer; FUZZ_S=600 looks longer
+	@$(call apt,$(FUZZ_APT))
+	@mkdir -p $(FUZZ)
+	@set -e; for t in frame ring; do \
+		echo "fuzz: $$t, $(strip $(FUZZ_S)) s"; \
+		clang -g -O1 -std=c11 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined \
+			-fno-sanitize-recover=all -DOCTET_MS=0 -Imhostd/native -Iclients/c \
+			-o $(FUZZ)/$$t tests/fuzz/fuzz_$$t.c $(FUZZ_C); \
+		mkdir -p $(FUZZ)/corpus-$$t; \
+		$(FUZZ)/$$t -max_total_time=$(FUZZ_S) -max_len=4096 -artifact_prefix=$(FUZZ)/ \
+			$(FUZZ)/corpus-$$t 2>$(FUZZ)/$$t.log \
+			|| { tail -40 $(FUZZ)/$$t.log; exit 1; }; \
+		tail -1 $(FUZZ)/$$t.log; \
+	done
 
 check: setup
 	$(BIN)/ruff format --check -q .
@@ -47,12 +66,15 @@ format: setup
 
 setup: $(VENV)/.done
 
-$(VENV)/.tools: pyproject.toml
-	@for p in $(APT); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null \
+# $(call apt,PACKAGES): install those that are missing
+apt = for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null \
 		| grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "apt:$$missing"; \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
 		apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
+
+$(VENV)/.tools: pyproject.toml
+	@$(call apt,$(APT))
 	@echo "python: a virtual environment with what mhostd needs"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check meson-python meson ninja \

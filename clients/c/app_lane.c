@@ -8,7 +8,9 @@
 
 #include "app_lane.h"
 
+#ifndef OCTET_MS
 #define OCTET_MS	20	/* how long an octet may take that the daemon is sending */
+#endif
 
 /* The state in which a daemon is given the memory. */
 static void begin(struct app_lane *lane)
