@@ -13,7 +13,9 @@ looked at.
 
 from __future__ import annotations
 
+import logging
 import struct
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -38,8 +40,10 @@ from mhostd.uapi import (
 )
 from mhostd.udp.udp_mhost import UdpMhost
 
+log = logging.getLogger(__name__)
+
 DRAIN_MS = 50  # how long a call waits for what its socket has sent before it
-DRAIN_TRIES = 16  # batches of LANE_BATCH records (lane.h) that the walk takes for it
+DRAIN_TRIES = 100  # batches of LANE_BATCH records (lane.h) that the walk takes for it
 
 # enum lane_item_kind of native/lane.h
 _FRAME, _RECORDS, _GONE, _DATAGRAM, _HOST, _HOST6 = range(6)
@@ -86,6 +90,7 @@ class FastLane:
         self._up: dict[tuple[Sock, SockaddrMhost, bytes], int] = {}
         self._down: dict[bytes, tuple[Sock, MhostProto, SockaddrMhost]] = {}
         self._done: dict[int, int] = {}
+        self._items: deque[tuple[int, int, bytes, int]] = deque()
         udp.learn = self.learn_up
         self.records: Callable[[Sock, bytes], None] = lambda _sk, _octets: None
         self.gone: Callable[[Sock], None] = lambda _sk: None
@@ -162,31 +167,36 @@ class FastLane:
     # --- from the lane to the walk
 
     def on_readable(self) -> None:
-        """Walk what the lane has handed over."""
-        items = self._lane.take()
-        for kind, what, octets, count in items:
-            if kind == _FRAME:
-                self._frame(what, octets)
-                continue
-            sk = self._socks.get(what)
-            if sk is None:
-                continue
-            if kind == _GONE:
-                self.gone(sk)
-                continue
-            if kind == _DATAGRAM:
-                (record,) = unpack_records(octets)
-                self.host_received(sk, Datagram(record.payload, _short(record.sa)))
-                continue
-            if kind in (_HOST, _HOST6):
-                self.host_error(sk, AF_INET if kind == _HOST else AF_INET6)
-                if sk.slot >= 0:
-                    self._lane.host_watch(sk.slot, kind == _HOST6)
-                continue
+        """Walk what the lane has handed over, in its order, also where one calls another."""
+        self._items.extend(self._lane.take())
+        if self._lane.lost():
+            self.deleted()
+        while self._items:
+            item = self._items.popleft()
+            try:
+                self._item(*item)
+            except Exception:  # the others have come, too
+                log.exception("unexpected error; the daemon goes on")
+
+    def _item(self, kind: int, what: int, octets: bytes, count: int) -> None:
+        if kind == _FRAME:
+            self._frame(what, octets)
+            return
+        sk = self._socks.get(what)
+        if sk is None:
+            return
+        if kind == _RECORDS:
             self._done[what] = self._done.get(what, 0) + count
             self.records(sk, octets)
-        if not items and self._lane.lost():
-            self.deleted()
+        elif kind == _GONE:
+            self.gone(sk)
+        elif kind == _DATAGRAM:
+            (record,) = unpack_records(octets)
+            self.host_received(sk, Datagram(record.payload, _short(record.sa)))
+        else:
+            self.host_error(sk, AF_INET if kind == _HOST else AF_INET6)
+            if sk.slot >= 0:
+                self._lane.host_watch(sk.slot, kind == _HOST6)
 
     def _frame(self, ethertype: int, octets: bytes) -> None:
         assert self._tun is not None
@@ -297,7 +307,7 @@ class FastLane:
         """Add to every counter what the lane has done since the last time."""
         before, self._total = self._total, self._lane.counts()
         (
-            rx, rx_bytes, tx, tx_bytes, full, failed, lo, lo_bytes,
+            rx, rx_bytes, tx, tx_bytes, full, failed, host_full, lo, lo_bytes,
             delivered, rcvbuff, host, host_backlog, backlog, backlog_bytes,
         ) = (now - then for now, then in zip(self._total, before, strict=True))  # fmt: skip
         core = self._core
@@ -306,7 +316,7 @@ class FastLane:
         for reason, count in (
             (DropReason.SOCKET_RCVBUFF, rcvbuff),
             (DropReason.CPU_BACKLOG, backlog + host_backlog),
-            (DropReason.FULL_RING, full),
+            (DropReason.FULL_RING, full + host_full),
             (DropReason.DEV_READY, failed),
         ):
             if count:

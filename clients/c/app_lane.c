@@ -212,17 +212,17 @@ void app_lane_publish(struct app_lane *lane)
 
 /* --- readiness */
 
-/* Take off the octet that waits, or will soon, as `wake` was cleared for it. */
-static bool take_octet(struct app_lane *lane)
+/* Take off what waits on our end; if an octet is about to come, wait for it a little. */
+static void take_octets(struct app_lane *lane, bool owed)
 {
 	struct pollfd near = { lane->near, POLLIN, 0 };
 	char octet[8];
 
-	if (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
-		return true;
-	/* A daemon that was killed in between sends none. */
-	return poll(&near, 1, OCTET_MS) > 0 &&
-	       recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0;
+	do {
+		while (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+			owed = false;
+		/* A daemon that was killed in between sends none; a late one is the next arm's. */
+	} while (owed && poll(&near, 1, OCTET_MS) > 0);
 }
 
 /**
@@ -239,12 +239,9 @@ bool app_lane_arm(struct app_lane *lane)
 		app_lane_settle(lane);
 		return true;
 	}
-	if (!atomic_load(&lane->rx.ctl->wake)) {
-		if (!lane->claimed)
-			take_octet(lane);
-		lane->claimed = false;
-		ring_want(&lane->rx.ctl->wake);
-	}
+	take_octets(lane, !atomic_load(&lane->rx.ctl->wake) && !lane->claimed);
+	lane->claimed = false;
+	ring_want(&lane->rx.ctl->wake);
 	if (ring_empty(&lane->rx))
 		return false;
 	app_lane_raise(lane);

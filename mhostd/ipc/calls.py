@@ -193,6 +193,8 @@ class Calls:
                 return call.mhost_getsockopt(sk, level, option, self._clock())
         if self._fast is not None and sk.slot >= 0:
             self._fast.catch_up(sk)
+            if sk.number not in client.socks:  # its application turned out to be gone
+                raise MhostError(errno.EBADF, f"socket {request.sock} is closed")
         port = sk.sport
         try:
             return self._change(sk, request)
@@ -215,6 +217,8 @@ class Calls:
                 return call.mhost_setsockopt(sk, level, option, value)
 
     def _close(self, sk: Sock) -> None:
+        if sk.number not in sk.client.socks:
+            return
         self._ready.pop(sk, None)
         if self._fast is not None and sk.slot >= 0:
             self._fast.release(sk)
@@ -252,10 +256,11 @@ class Calls:
     def records(self, client: Client, message: bytes, answer: Answer) -> None:
         """Send each record of a data message from the socket that its prefix names."""
         number, records = unpack_data(message)
+        first = client.socks.get(number)
+        if first is not None and self._fast is not None and first.slot >= 0:
+            self._fast.catch_up(first)
         for record in records:
             sk = client.socks.get(number)  # the client may go while this lasts
-            if sk is not None and self._fast is not None and sk.slot >= 0:
-                self._fast.catch_up(sk)
             if sk is not None:
                 self._on_record(sk, record, answer)
             elif record.flags & RECORD_REPLY:

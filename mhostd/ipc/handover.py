@@ -30,6 +30,7 @@ REQUESTS_PER_WAKE = 64
 
 _UCRED = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _ERRNO = struct.Struct("=i")
+_NO_LINGER = struct.pack("=ii", 0, 0)
 _DESCRIPTORS = 2
 _ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
 
@@ -64,6 +65,7 @@ class Handover:
         self._socks = socks
         self._watch = watch
         self._clients: dict[int, socket.socket] = {}
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._listener = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
         )
@@ -75,6 +77,7 @@ class Handover:
             admit(path)
         except OSError as err:
             self._listener.close()
+            os.close(self._spare)
             number = err.errno or errno.EIO
             raise MhostError(number, f"socket {path}: {os.strerror(number)}") from None
         finally:
@@ -84,7 +87,9 @@ class Handover:
     def _accept(self) -> None:
         try:
             client, _address = self._listener.accept()
-        except OSError:  # it has hung up meanwhile, or there is no descriptor left
+        except OSError as err:  # it has hung up meanwhile, or there is no descriptor left
+            if err.errno in (errno.EMFILE, errno.ENFILE):
+                self._refuse()
             return
         if len(self._clients) >= CONNECTIONS_MAX:
             client.close()
@@ -93,6 +98,13 @@ class Handover:
         fd = client.fileno()
         self._clients[fd] = client
         self._watch(fd, lambda: self._on_readable(client))
+
+    def _refuse(self) -> None:
+        """Hang up on a connection for which there is no descriptor but the spare one."""
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _on_readable(self, client: socket.socket) -> None:
         for _ in range(REQUESTS_PER_WAKE):
@@ -107,7 +119,7 @@ class Handover:
             with contextlib.ExitStack() as cleanup:
                 fds = _descriptors(ancillary)
                 for fd in fds:
-                    cleanup.callback(os.close, fd)
+                    cleanup.callback(_close, fd)
                 if not message:
                     self._hang_up(client)
                     return
@@ -163,7 +175,15 @@ class Handover:
         for client in list(self._clients.values()):
             self._hang_up(client)
         self._listener.close()
+        os.close(self._spare)
         Path(self._path).unlink(missing_ok=True)
+
+
+def _close(fd: int) -> None:
+    """Close what a client has given; a TCP socket that lingers must not hold us up."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    os.close(fd)
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -14,6 +14,12 @@
 
 #include "lane.h"
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS	83	/* asm-generic/socket.h, since Linux 6.16 */
+#endif
+
+#define DOORBELL_MAX	64
+
 /**
  * lane_init() - a lane without sockets and without a thread
  * @lane:	zeroed
@@ -39,7 +45,7 @@ int lane_init(struct lane *lane, int tun, bool vnet, bool uso)
 	lane->walk = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	lane->items = malloc(LANE_ITEM_OCTETS);
 	lane->frame = malloc((size_t)LANE_HOST_BATCH * (FRAME_MAX + 1));
-	lane->segment = malloc(FRAME_MAX + 1);
+	lane->segment = malloc(LANE_RECORD_MAX);
 	if (lane->epoll < 0 || lane->wake < 0 || lane->walk < 0 || !lane->items ||
 	    !lane->frame || !lane->segment || flow_table_init(&lane->up) ||
 	    flow_table_init(&lane->down))
@@ -138,6 +144,7 @@ int lane_sock_add(struct lane *lane, int memfd, int far, uint32_t rcvbuf)
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 	struct lane_sock *sk;
 	uint32_t place = lane->first_free;
+	int off = 0;
 
 	if (!is_lane(memfd) || !is_pair(far)) {
 		errno = EINVAL;
@@ -145,8 +152,8 @@ int lane_sock_add(struct lane *lane, int memfd, int far, uint32_t rcvbuf)
 	}
 	while (place < lane->n_socks && lane->socks[place])
 		place++;
-	if (place > LANE_SLOT_MASK) {
-		errno = EMFILE;
+	if (lane->n_open >= LANE_SOCKS_MAX) {
+		errno = ENOMEM;
 		return -1;
 	}
 	if (place == lane->n_socks && grow(lane))
@@ -164,13 +171,15 @@ int lane_sock_add(struct lane *lane, int memfd, int far, uint32_t rcvbuf)
 		goto fail;
 	ring_open(&sk->rx, sk->shm, false, true);
 	ring_open(&sk->tx, sk->shm, true, false);
-	if (!ring_sane(&sk->rx) || !ring_sane(&sk->tx)) {
+	if (!ring_sane(&sk->rx, true) || !ring_sane(&sk->tx, false)) {
 		errno = EINVAL;
 		goto fail;
 	}
 	event.data.u64 = sk->slot;
 	if (epoll_ctl(lane->epoll, EPOLL_CTL_ADD, sk->far, &event))
 		goto fail;
+	setsockopt(sk->far, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
+	lane->n_open++;
 	lane->socks[place] = sk;
 	lane->first_free = place + 1;
 	lane_activate(lane, sk);
@@ -225,6 +234,7 @@ void lane_sock_del(struct lane *lane, uint32_t slot)
 		lane->dead = more;
 		lane->room_dead = room;
 	}
+	lane->n_open--;
 	lane->socks[place] = NULL;
 	if (place < lane->first_free)
 		lane->first_free = place;
@@ -269,10 +279,14 @@ bool lane_item(struct lane *lane, enum lane_item_kind kind, uint32_t what, const
 	struct lane_item item = { kind, what, (uint32_t)octets, 1 };
 	size_t need = sizeof(item) + record_align(octets);
 
-	if (octets && lane->n_items >= LANE_ITEMS)
+	size_t room = LANE_ITEM_OCTETS - lane->items_used;
+
+	if ((octets && (lane->n_items >= LANE_ITEMS || need + LANE_ITEM_RESERVE > room)) ||
+	    need > room) {
+		lane->walk_full = true;
 		return false;
-	if (need > LANE_ITEM_OCTETS - lane->items_used)
-		return false;
+	}
+	lane->n_frames += kind == ITEM_FRAME || kind == ITEM_DATAGRAM;
 	memcpy(lane->items + lane->items_used, &item, sizeof(item));
 	if (octets)
 		memcpy(lane->items + lane->items_used + sizeof(item), data, octets);
@@ -414,6 +428,8 @@ void lane_doorbell(struct lane *lane, struct lane_sock *sk)
 		atomic_store(&sk->tx.ctl->room, 0);
 	}
 	sk->undrained = false;
-	while (recv(sk->far, octets, sizeof(octets), MSG_DONTWAIT) > 0)
-		;
+	/* Their number is bounded by our end's buffer, unless more come at the same time. */
+	for (int i = 0; i < DOORBELL_MAX; i++)
+		if (recv(sk->far, octets, sizeof(octets), MSG_DONTWAIT) <= 0)
+			break;
 }

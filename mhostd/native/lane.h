@@ -26,6 +26,8 @@
 #define LANE_BUDGET	1024	/* records of one socket before it is another's turn */
 #define LANE_ITEMS	1024	/* that wait for the walk; then frames are dropped */
 #define LANE_ITEM_OCTETS (4u << 20)
+#define LANE_ITEM_RESERVE 65536	/* octets of it for what must not be lost */
+#define LANE_SOCKS_MAX	16384	/* in all; each takes a mapping and a descriptor */
 #define LANE_MARKS	4096	/* hashes of flows with frames that wait for the walk */
 
 #define LANE_SLOT_BITS	20	/* of a socket's slot; those above tell its users apart */
@@ -33,6 +35,9 @@
 
 #define LANE_HOST_BATCH	16	/* datagrams of the host kernel at a time */
 #define LANE_HOST_FAMILY 0x10000 /* in struct flow_key: the host kernel's, to a slot */
+
+/* Octets of the longest record: control messages with their length, and a payload. */
+#define LANE_RECORD_MAX	(RECORD_HLEN + 8 + RECORD_CONTROL_MAX + FRAME_MAX + 1)
 
 enum lane_item_kind { ITEM_FRAME, ITEM_RECORDS, ITEM_GONE, ITEM_DATAGRAM, ITEM_HOST,
 		      ITEM_HOST6 };
@@ -61,6 +66,7 @@ struct lane_item {
  * @tx_bytes:	octets of those packets
  * @tx_full:	not written, the device was full
  * @tx_failed:	not written for another reason
+ * @host_full:	not sent, the host kernel's socket was full
  * @lo_packets:	from one socket of ours to another
  * @lo_bytes:	octets of the packets that would have been
  * @delivered:	put in a ring
@@ -77,6 +83,7 @@ struct lane_counts {
 	uint64_t tx_bytes;
 	uint64_t tx_full;
 	uint64_t tx_failed;
+	uint64_t host_full;
 	uint64_t lo_packets;
 	uint64_t lo_bytes;
 	uint64_t delivered;
@@ -146,6 +153,7 @@ struct lane {
 
 	struct lane_sock **socks;
 	uint32_t n_socks;
+	uint32_t n_open;
 	uint32_t first_free;	/* no slot below it is free */
 	uint32_t sock_epochs;	/* the last that was given */
 	struct lane_sock **active;	/* room for n_socks each */
@@ -163,6 +171,8 @@ struct lane {
 	uint8_t *items;		/* LANE_ITEM_OCTETS, for the walk */
 	size_t items_used;
 	uint32_t n_items;
+	uint32_t n_frames;	/* of them, frames and datagrams of the host kernel */
+	bool walk_full;		/* something did not fit, until the walk takes them */
 	uint16_t marks[LANE_MARKS];
 
 	struct lane_counts counts;

@@ -80,8 +80,8 @@ void lane_host_error(struct lane *lane, struct lane_sock *sk, bool v6)
 {
 	if (sk->host[v6] < 0)
 		return;
-	epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->host[v6], NULL);
-	lane_item(lane, v6 ? ITEM_HOST6 : ITEM_HOST, sk->slot, NULL, 0);
+	if (lane_item(lane, v6 ? ITEM_HOST6 : ITEM_HOST, sk->slot, NULL, 0))
+		epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->host[v6], NULL);
 }
 
 /* --- up */

@@ -14,6 +14,7 @@
 
 #define PREFIX_MAX	(TUN_PI_LEN + VNET_LEN)
 #define EVENTS		64
+#define HOLD_US		100
 
 static const uint16_t ETH_P_IP = 0x0800, ETH_P_IPV6 = 0x86dd;
 
@@ -206,6 +207,7 @@ static const struct flow *way_of(struct lane *lane, const struct lane_sock *sk,
  * @head:	of the first
  * @flow:	that all of them take
  * @parts:	their payloads, in the ring; the first is free for headers
+ * @at:		where each record begins, by its place in @parts
  * @n_parts:	of them, that one counted
  * @payload:	octets in them
  * @segments:	datagrams
@@ -215,14 +217,16 @@ struct run {
 	struct record head;
 	const struct flow *flow;
 	struct iovec parts[LANE_RUN + 1];
+	uint64_t at[LANE_RUN + 1];
 	size_t n_parts;
 	size_t payload;
 	uint32_t segments;
 	uint16_t segment_size;
 };
 
-static void run_add(struct run *run, const uint8_t *payload, size_t octets)
+static void run_add(struct run *run, uint64_t at, const uint8_t *payload, size_t octets)
 {
+	run->at[run->n_parts] = at;
 	run->parts[run->n_parts].iov_base = (void *)(uintptr_t)payload;
 	run->parts[run->n_parts++].iov_len = octets;
 	run->payload += octets;
@@ -252,7 +256,7 @@ static void gather(struct lane *lane, struct lane_sock *sk, struct run *run,
 	run->payload = 0;
 	run->segment_size = run->head.segment_size;
 	run->segments = record_segments(first, run->segment_size);
-	run_add(run, payload, first);
+	run_add(run, sk->tx.pos, payload, first);
 	ring_pop(&sk->tx, &next);
 	if (run->segment_size || !first || first > run->flow->segment_max ||
 	    (run->flow->kind == FLOW_TUN && !lane->uso))
@@ -266,7 +270,7 @@ static void gather(struct lane *lane, struct lane_sock *sk, struct run *run,
 		octets = next.length - RECORD_HLEN;
 		if (!octets || octets > first)
 			break;
-		run_add(run, payload, octets);
+		run_add(run, sk->tx.pos, payload, octets);
 		ring_pop(&sk->tx, &next);
 		run->segments++;
 		if (octets < first)
@@ -375,13 +379,12 @@ static bool to_host(struct lane *lane, struct lane_sock *sk, struct run *run,
 	lane->busy = -1;
 	pthread_cond_broadcast(&lane->idle);
 	if (err == EAGAIN || err == ENOBUFS) {	/* as a full device queue */
-		lane->counts.tx_full += run->segments - sent;
+		lane->counts.host_full += run->segments - sent;
 		return true;
 	}
 	if (!err)
 		return true;
-	for (size_t i = 0; i < sent; i++)
-		*before += record_align(RECORD_HLEN + run->parts[1 + i].iov_len);
+	*before = run->at[1 + sent];
 	sk->tx_datagrams += sent;
 	return false;
 }
@@ -415,6 +418,13 @@ static bool to_socket(struct lane *lane, const struct run *run)
 	return true;
 }
 
+/* A socket whose memory has nonsense in it: the walk closes it. */
+static void give_up(struct lane *lane, struct lane_sock *sk)
+{
+	sk->broken = true;
+	lane_item(lane, ITEM_GONE, sk->slot, NULL, 0);
+}
+
 /* Hand the first record, and those behind it that no flow takes, to the walk. */
 static void records_to_walk(struct lane *lane, struct lane_sock *sk, struct record *head,
 			    const uint8_t *payload)
@@ -423,8 +433,8 @@ static void records_to_walk(struct lane *lane, struct lane_sock *sk, struct reco
 	enum ring_says says;
 
 	do {
-		if (head->length > FRAME_MAX) {
-			sk->broken = true;
+		if (head->length > LANE_RECORD_MAX) {
+			give_up(lane, sk);
 			break;
 		}
 		memcpy(room, head, RECORD_HLEN);
@@ -472,10 +482,8 @@ static size_t down_sock(struct lane *lane, struct lane_sock *sk)
 		bool sent;
 
 		if (!payload) {
-			if (says == RING_BROKEN) {
-				sk->broken = true;
-				lane_item(lane, ITEM_GONE, sk->slot, NULL, 0);
-			}
+			if (says == RING_BROKEN)
+				give_up(lane, sk);
 			break;
 		}
 		run.flow = way_of(lane, sk, &run.head);
@@ -494,6 +502,10 @@ static size_t down_sock(struct lane *lane, struct lane_sock *sk)
 		if (!sent) {
 			sk->tx.pos = before;
 			payload = ring_front(&sk->tx, &run.head, &says);
+			if (!payload) {		/* it was changed under us */
+				give_up(lane, sk);
+				break;
+			}
 			records_to_walk(lane, sk, &run.head, payload);
 			done += sk->at_walk;
 			break;
@@ -527,6 +539,8 @@ size_t lane_down(struct lane *lane)
 		done += n;
 		if (lane->n_waiting)
 			pthread_cond_broadcast(&lane->drained);
+		pthread_mutex_unlock(&lane->lock);	/* others wait for it, too */
+		pthread_mutex_lock(&lane->lock);
 		if (i >= lane->n_active || lane->active[i] != sk)
 			continue;	/* it was let go meanwhile */
 		if (n && !sk->at_walk && !sk->broken) {
@@ -565,7 +579,7 @@ bool lane_drain(struct lane *lane, struct lane_sock *sk, uint32_t timeout_ms)
 	until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	while (!sk->at_walk && !sk->broken &&
-	       target - atomic_load(&sk->tx.ctl->tail) - 1 < RING_OCTETS) {
+	       target - sk->tx.released - 1 < RING_OCTETS) {
 		int err;
 
 		lane_activate(lane, sk);
@@ -600,10 +614,9 @@ static bool on_event(struct lane *lane, const struct epoll_event *event)
 			lane_host_error(lane, sk, event->data.u64 >> 33);
 		return false;
 	}
-	if (event->events & (EPOLLHUP | EPOLLERR)) {
+	if (event->events & (EPOLLHUP | EPOLLERR) &&
+	    lane_item(lane, ITEM_GONE, sk->slot, NULL, 0))
 		epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->far, NULL);
-		lane_item(lane, ITEM_GONE, sk->slot, NULL, 0);
-	}
 	lane_doorbell(lane, sk);
 	if (!sk->at_walk)
 		lane_activate(lane, sk);
@@ -618,6 +631,7 @@ static void *lane_run(void *arg)
 
 	while (!atomic_load(&lane->stop)) {
 
+		size_t done;
 		int n = epoll_wait(lane->epoll, events, EVENTS, busy ? 0 : -1);
 
 		pthread_mutex_lock(&lane->lock);
@@ -625,15 +639,17 @@ static void *lane_run(void *arg)
 			on_event(lane, events + i);
 		lane_bury(lane);
 		pthread_mutex_unlock(&lane->lock);
-		lane_up(lane, LANE_BATCH);
+		done = lane_up(lane, LANE_BATCH);
 		for (int i = 0; i < n; i++)
 			if (events[i].data.u64 >> 32 && events[i].data.u64 < UINT64_MAX - 1)
-				lane_host_up(lane, (uint32_t)events[i].data.u64,
+				done += lane_host_up(lane, (uint32_t)events[i].data.u64,
 						     events[i].data.u64 >> 33);
-		lane_down(lane);
+		done += lane_down(lane);
 		/* Where the walk has too much, it says when it has not. */
-		busy = lane->n_items < LANE_ITEMS &&
-		       ((lane->tun_ready && !lane->hold) || lane->n_active);
+		busy = ((lane->tun_ready && !lane->hold) || lane->n_active) &&
+		       (done || !lane->walk_full);
+		if (lane->hold)		/* what the host kernel has is not taken either */
+			usleep(HOLD_US);
 	}
 	return NULL;
 }

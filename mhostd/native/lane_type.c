@@ -170,9 +170,10 @@ static PyObject *py_take(LaneObject *self, PyObject *none)
 		}
 		memcpy(copy, lane->items, lane->items_used);
 	}
-	if (n >= LANE_ITEMS)
+	if (lane->walk_full)
 		lane_notify(lane->wake);
-	lane->items_used = lane->n_items = 0;
+	lane->walk_full = false;
+	lane->items_used = lane->n_items = lane->n_frames = 0;
 	memset(lane->marks, 0, sizeof(lane->marks));
 	pthread_mutex_unlock(&lane->lock);
 	list = items_list(copy, n);
@@ -187,7 +188,7 @@ static PyObject *py_go_on(LaneObject *self, PyObject *none)
 
 	(void)none;
 	take_lock(lane);
-	if (lane->hold && !lane->n_items) {
+	if (lane->hold && !lane->n_frames) {
 		lane->hold = false;
 		lane_notify(lane->wake);
 	}
@@ -386,8 +387,8 @@ static PyObject *py_counts(LaneObject *self, PyObject *none)
 	take_lock(self->lane);
 	c = self->lane->counts;
 	pthread_mutex_unlock(&self->lane->lock);
-	return Py_BuildValue("KKKKKKKKKKKKKK", c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes,
-			     c.tx_full, c.tx_failed, c.lo_packets, c.lo_bytes, c.delivered,
+	return Py_BuildValue("KKKKKKKKKKKKKKK", c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes,
+			     c.tx_full, c.tx_failed, c.host_full, c.lo_packets, c.lo_bytes, c.delivered,
 			     c.rcvbuff, c.host_packets, c.host_backlog, c.backlog,
 			     c.backlog_bytes);
 }

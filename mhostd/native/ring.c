@@ -21,17 +21,19 @@ void ring_open(struct ring *r, void *lane, bool tx, bool producer)
 	r->data = base + LANE_HEAD + (tx ? RING_OCTETS : 0);
 	r->pos = atomic_load(producer ? &r->ctl->head : &r->ctl->tail);
 	r->other = atomic_load(producer ? &r->ctl->tail : &r->ctl->head);
+	r->released = r->pos;
 }
 
 /**
  * ring_sane() - whether positions found in shared memory can be those of a ring
- * @r:		just opened, by either side
+ * @r:		just opened
+ * @producer:	by the producer, else by the consumer
  */
-bool ring_sane(const struct ring *r)
+bool ring_sane(const struct ring *r, bool producer)
 {
-	uint64_t apart = r->pos > r->other ? r->pos - r->other : r->other - r->pos;
+	uint64_t used = producer ? r->pos - r->other : r->other - r->pos;
 
-	return apart <= RING_OCTETS && !(r->pos % RECORD_ALIGN) &&
+	return used <= RING_OCTETS && !(r->pos % RECORD_ALIGN) &&
 	       !(r->other % RECORD_ALIGN);
 }
 
@@ -141,7 +143,9 @@ const uint8_t *ring_front(struct ring *r, struct record *header, enum ring_says 
 		most = r->other - r->pos < to_end ? r->other - r->pos : to_end;
 		memcpy(header, at, RECORD_ALIGN);	/* length, flags, segment size */
 		if (header->flags & RECORD_PAD) {
-			if (header->length != to_end || to_end > r->other - r->pos)
+			/* None is as long as the ring: at its start every record fits. */
+			if (header->length != to_end || to_end > r->other - r->pos ||
+			    to_end == RING_OCTETS)
 				break;
 			r->pos += to_end;
 			continue;
@@ -165,6 +169,7 @@ void ring_pop(struct ring *r, const struct record *header)
 /* The producer may use the room again. */
 void ring_release(struct ring *r)
 {
+	r->released = r->pos;
 	atomic_store_explicit(&r->ctl->tail, r->pos, memory_order_release);
 }
 

@@ -56,19 +56,21 @@ _Static_assert(sizeof(struct ring_ctl) == 256, "struct ring_ctl is the wire");
  * @data:	in shared memory, RING_OCTETS
  * @pos:	our own position: @ctl->head of a producer, @ctl->tail of a consumer
  * @other:	the other side's position, as last believed
+ * @released:	of a consumer: the position that the producer was told last
  */
 struct ring {
 	struct ring_ctl *ctl;
 	uint8_t *data;
 	uint64_t pos;
 	uint64_t other;
+	uint64_t released;
 };
 
 /* What ring_front() and ring_reserve() say beside a pointer. */
 enum ring_says { RING_OK, RING_WAIT, RING_BROKEN };
 
 void ring_open(struct ring *r, void *lane, bool tx, bool producer);
-bool ring_sane(const struct ring *r);
+bool ring_sane(const struct ring *r, bool producer);
 
 uint8_t *ring_reserve(struct ring *r, size_t octets, enum ring_says *says);
 void ring_commit(struct ring *r, size_t octets);

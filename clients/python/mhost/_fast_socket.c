@@ -61,8 +61,8 @@ static bool known_head(RingObject *ring, PyObject *address, struct record *head)
 		return false;
 	}
 	memcpy(head, PyBytes_AsString(found), sizeof(*head));
+	ring->last_head = *head;	/* first: what follows may run a finaliser */
 	set_ref(&ring->last_to, Py_NewRef(address));
-	ring->last_head = *head;
 	return true;
 }
 
@@ -100,6 +100,13 @@ static int put(RingObject *ring, const struct record *head, PyObject *data, Py_s
 	return at != NULL;
 }
 
+/* A buffer that was given back may have run Python, which may have closed the ring. */
+static void publish(RingObject *ring)
+{
+	if (ring->open)
+		app_lane_publish(&ring->lane);
+}
+
 static PyObject *fast_sendto(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
 	RingObject *ring = ring_of(self);
@@ -108,7 +115,7 @@ static PyObject *fast_sendto(PyObject *self, PyObject *const *args, Py_ssize_t n
 
 	if (n == 2 && ring && ring->sending && !ring_held(ring) &&
 	    known_head(ring, args[1], &head) && put(ring, &head, args[0], &octets)) {
-		app_lane_publish(&ring->lane);
+		publish(ring);
 		return PyLong_FromSsize_t(octets);
 	}
 	return slow(self, "_sendto", args, n);
@@ -123,7 +130,7 @@ static PyObject *fast_send(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	if (n == 1 && ring && ring->sending && !ring_held(ring) && ring->peer != Py_None) {
 		memcpy(&head, PyBytes_AsString(ring->peer), sizeof(head));
 		if (put(ring, &head, args[0], &octets)) {
-			app_lane_publish(&ring->lane);
+			publish(ring);
 			return PyLong_FromSsize_t(octets);
 		}
 	}

@@ -54,6 +54,9 @@ class Member(Protocol):
     def lost(self) -> None:
         """The session has ended."""
 
+    def disown(self) -> None:
+        """It is another process's, from before a fork."""
+
     def refresh(self) -> None:
         """There is a session again."""
 
@@ -160,7 +163,7 @@ class Channel(Exchange):
         """This is a child made by fork(): the connection is its parent's."""
         self.inherited = True
         for member in list(self._joined):
-            member.lost()
+            member.disown()
 
     # --- the pump
 

@@ -72,7 +72,8 @@ class Handle(FastSocket):
         """A descriptor that is readable when recvfrom() would return; -1 once closed."""
         if self._closed:
             return -1
-        self._sk.arrived.fileno()  # somebody looks at it from now on
+        if not self._sk.channel.inherited:
+            self._sk.arrived.fileno()  # somebody looks at it from now on
         return self._fd
 
     def close(self) -> None:

@@ -393,7 +393,7 @@ class Sk:
     def fail(self, event: SockError) -> None:
         """A datagram that was sent earlier has failed."""
         self._fail(event)
-        if self.shared:
+        if self.shared or self.arrived.ring.behind():
             self.arrived.counted()
 
     def _fail(self, event: SockError) -> None:
@@ -411,8 +411,12 @@ class Sk:
             self._failed[key] = (event.errno, event.text)
 
     def lost(self) -> None:
-        """The daemon went away, or this is a child made by fork()."""
+        """The daemon went away."""
         self.arrived.ring.sending = False
+
+    def disown(self) -> None:
+        """This is a child made by fork(): the fast calls leave its parent's memory alone."""
+        self.arrived.ring.sending, self.arrived.ring.held = False, True
 
     def restore(self) -> None:
         """The daemon is another one: create, set, bind and connect again."""
