@@ -50,6 +50,8 @@ _LEVEL: dict[int, int] = {
     socket.AF_INET6: socket.IPPROTO_IPV6,
 }
 _SEND_TRIES = 4  # of one datagram, each after errors of earlier ones
+# Of a source that is gone: what Linux says now, and what it said before.
+_SOURCE_GONE = frozenset({errno.ENETUNREACH, errno.EINVAL})
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
 _SOL_UDP, _UDP_GRO = 17, 104  # linux/udp.h
 # Control message -> octet of the interface index in it, and the option that asks for it
@@ -293,7 +295,8 @@ class HostUdp:
         messages = [each for each in unpack_cmsgs(control) if each.level == _LEVEL[sa.family]]
         s = self._there(socks)
         self._check_way(sk, sa)
-        for left in reversed(range(_SEND_TRIES)):
+        tries = _SEND_TRIES
+        while True:
             try:
                 if messages:
                     s.sendmsg([payload], messages, 0, to)
@@ -303,14 +306,15 @@ class HostUdp:
                 if err.errno in (errno.EAGAIN, errno.ENOBUFS):  # as a full device queue
                     self._core.kfree_skb(DropReason.FULL_RING)
                     return
-                if err.errno == errno.EINVAL and self._lost_its_address(s):
+                if err.errno in _SOURCE_GONE and self._lost_its_address(s):
                     s = self._there(socks)  # before netlink has told
                     continue
                 # With IP_RECVERR a pending error of an earlier datagram is raised here
                 # instead of sending; take it off the queue and send. EMSGSIZE is of this
                 # one, though it is on the queue as well.
+                tries -= 1
                 pending = self._error_queue(sk, s)
-                if not pending or not left or err.errno == errno.EMSGSIZE:
+                if not pending or not tries or err.errno == errno.EMSGSIZE:
                     raise _error("sendto", f"{to[0]} port {to[1]}", err) from None
             else:
                 return

@@ -287,23 +287,22 @@ class Daemon:
                 self._link_event(change)
         self._links.routes_changed()
         self._stack.table.changes += 1
-        if not all(isinstance(change, Route) for change in changes):
+        if any(not isinstance(change, Route) or change.local for change in changes):
             self._host_udp.addresses_changed()
         faults = self._stack.table.faults
         if any(isinstance(change, Link) and change.up for change in changes):
             faults.link_up()
         routes = [c for c in changes if isinstance(c, Route) and c.mends]
         faults.routes_mended([(r.family, r.prefix, r.bits) for r in routes])
-        for change in changes:
-            if isinstance(change, IfAddress):
-                self._address_event(change)
-
-    def _address_event(self, change: IfAddress) -> None:
-        if not change.gone:
-            for sk, err in self._stack.af_mhost.mhost_address_added(change.address):
+        addresses = [c for c in changes if isinstance(c, IfAddress)]
+        added = [c.address for c in addresses if not c.gone]
+        added += [r.prefix for r in routes if r.local]
+        for address in dict.fromkeys(added):
+            for sk, err in self._stack.af_mhost.mhost_address_added(address):
                 log.warning("new address: not under socket %d: %s", sk.number, err.strerror)
-        elif change.address in self._tun_addresses:
-            log.warning("%s", lost_address(*self._tun_addresses[change.address]))
+        for change in addresses:
+            if change.gone and change.address in self._tun_addresses:
+                log.warning("%s", lost_address(*self._tun_addresses[change.address]))
 
     def _link_event(self, link: Link) -> None:
         dev = self._core.devices.get(link.name)

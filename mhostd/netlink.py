@@ -22,7 +22,8 @@ _RTMGRP_IFADDR = 0x10 | 0x100  # IPv4 | IPv6
 _RTMGRP_ROUTE = 0x40 | 0x400
 _IFLA_IFNAME = 3
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTN_REACH = (1, 2)  # UNICAST, LOCAL
+_RTN_LOCAL = 2
+_RTN_REACH = (1, _RTN_LOCAL)  # UNICAST
 _RTN_REFUSE = (6, 7, 8, 9)  # BLACKHOLE, UNREACHABLE, PROHIBIT, THROW
 _RTA_DST, _RTA_SRC, _RTA_OIF = 1, 2, 4
 _IFF_UP_AND_LOWER_UP = 0x1 | 0x10000
@@ -68,6 +69,15 @@ class Route(NamedTuple):
     def mends(self) -> bool:
         """Whether its destinations may be reached now that could not be before."""
         return self.kind in (_RTN_REFUSE if self.gone else _RTN_REACH)
+
+    @property
+    def local(self) -> bool:
+        """Whether it makes its prefix an address of the host: without it bind(2) refuses.
+
+        For IPv4 Linux tells of an address before it makes or takes away that route
+        (__inet_insert_ifa() and __inet_del_ifa()), so who looks when told may be early.
+        """
+        return self.kind == _RTN_LOCAL
 
 
 Change = Link | IfAddress | Route
