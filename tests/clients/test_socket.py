@@ -373,6 +373,9 @@ def test_a_forked_child_gets_a_clear_error_and_can_open_its_own(bound, pair):
     code = """
 import mhost, os, sys
 s = mhost.Socket(); s.bind(("*", 0))
+me = ("127.0.0.1", s.getsockname()[1])
+s.sendto(b"1", me); s.sendto(b"2", me)  # what has come is the parent's
+s.recv(9)
 pid = os.fork()
 if pid == 0:
     try:
@@ -383,6 +386,7 @@ if pid == 0:
         own.sendto(b"from the child", ("127.0.0.1", int(sys.argv[1])))
     os._exit(0)
 os.waitpid(pid, 0)
+assert s.recv(9) == b"2"
 s.sendto(b"from the parent", ("127.0.0.1", int(sys.argv[1])))
 s.close()
 """

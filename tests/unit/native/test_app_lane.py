@@ -252,6 +252,18 @@ def test_raised_by_ourselves_and_settled(twin):
     assert not twin.readable()
 
 
+def test_an_octet_that_comes_too_late_is_taken_off(twin):
+    """A daemon that was stopped between clearing the flag and sending."""
+    twin.ring.polled = True
+    twin.set(RX + WAKE_AT, 0, "=I")
+    assert not twin.ring.arm()  # it waits a little, in vain
+    twin.far.send(b"\0")
+    assert not twin.ring.arm()
+    assert not twin.readable()
+    given_(twin, b"1")
+    assert twin.readable()
+
+
 def test_sleep_ends_when_something_comes_or_the_time_is_up(twin):
     assert not twin.ring.sleep(False, 0.01)
     given_(twin, b"1")
