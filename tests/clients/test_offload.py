@@ -118,3 +118,16 @@ def test_sendmmsg_says_how_far_it_came(make):
     with pytest.raises(OSError, match="65507"):
         sender.sendmmsg([bytes(70_000), b"x"], 0, ("127.0.0.1", 9))
     assert sender.sendmmsg([b"x", bytes(70_000), b"y"], 0, ("127.0.0.1", 9)) == 1
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1", "10.77.1.1", "::1", "fd77:1::1"])
+def test_the_longest_datagram_comes_whole_from_the_first_on(make, where):
+    sock, sender = make(), make()
+    sock.bind(("*", 0))
+    to = (where, sock.getsockname()[1])
+    payload = bytes(range(256)) * 256
+    for _ in range(3):
+        sender.sendto(payload[:65_507], to)
+        assert sock.recv(70_000) == payload[:65_507]
+        sender.sendto(b"small", to)
+        assert sock.recv(70_000) == b"small"
