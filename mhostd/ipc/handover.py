@@ -181,8 +181,12 @@ class Handover:
 
 def _close(fd: int) -> None:
     """Close what a client has given; a TCP socket that lingers must not hold us up."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    with contextlib.suppress(OSError):
+        s = socket.socket(fileno=fd)
+        try:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        finally:
+            s.detach()
     os.close(fd)
 
 

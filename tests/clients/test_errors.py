@@ -4,6 +4,7 @@ import errno
 import socket
 import subprocess
 import sys
+import time
 
 import mhost
 import pytest
@@ -42,6 +43,7 @@ def test_a_non_blocking_socket_learns_of_it_with_a_later_send(sender, address, n
                 sender.sendto(b"x", address)
             except BlockingIOError:
                 continue
+            time.sleep(0.001)  # not more than may wait for the name service
     assert err.value.errno == number
     assert text in str(err.value)
 
