@@ -108,7 +108,10 @@ class Host:
         deadline = time.monotonic() + 10
         while self.mhostctl("status", check=False).returncode:
             if self.daemon.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"mhostd of {self.name} did not start:\n{self.log()}")
+                raise RuntimeError(
+                    f"mhostd of {self.name} did not start (it ended with "
+                    f"{self.daemon.poll()}):\n{self.log()}"
+                )
             time.sleep(0.05)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
