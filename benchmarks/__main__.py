@@ -159,7 +159,7 @@ def rows_of_rates() -> list[Measured]:
         Measured("recvmmsg from a GSO sender",
                  lambda b: b.receiving("inet", "recvmmsg", "gso"),
                  lambda b: b.receiving("kernel", "recvfrom", "gso"), 15),
-        Measured("recv from an ordinary sender",
+        Measured("receive 64 octets, inet",
                  lambda b: b.receiving("inet", "recv", "single"),
                  lambda b: b.receiving("kernel", "recv", "single"), 1.0),
         Measured("send 64 octets, inet", lambda b: b.sending("inet", "send", "single"),
