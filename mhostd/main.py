@@ -286,7 +286,7 @@ class Daemon:
                 self._links.link_changed(change)
                 self._link_event(change)
         self._links.routes_changed()
-        self._stack.table.changes += 1
+        self._stack.table.changed()
         if any(not isinstance(change, Route) or change.local for change in changes):
             self._host_udp.addresses_changed()
         faults = self._stack.table.faults
@@ -315,7 +315,7 @@ class Daemon:
             log.info("device %s is another one now; listening on it", link.name)
         if dev.up != link.up:
             dev.up = link.up
-            self._stack.table.changes += 1
+            self._stack.table.changed()
             log.info("device %s is %s", link.name, "up" if link.up else "down")
 
     def _tun_deleted(self) -> None:

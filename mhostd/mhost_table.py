@@ -70,14 +70,15 @@ class MhostTable:
         self._by_name: dict[str, int] = {}
         self._by_family: dict[int, list[MhostProto]] = {}
         self.hosts: dict[str, Host] = {}
-        self.faults = Faults(self._changed)
+        self.faults = Faults(self.changed)
         self._numbers = itertools.count(1)
         self._handles = itertools.count(1)
         self._by_handle: dict[int, Host] = {}
         self._owners: dict[Locator, list[Host]] = {}
         self._routes: dict[int, list[tuple[int, int, MhostProto]]] = {}
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Translation may say something else from now on."""
         self.changes += 1
 
     # --- protocols
@@ -109,7 +110,7 @@ class MhostTable:
                     f"{proto.name} wants is {taken.name}'s; unregister that one first",
                 )
         proto.init()
-        self.changes += 1
+        self.changed()
         number = next(self._numbers)
         self.protos[number] = proto
         self._by_name[proto.name] = number
@@ -125,7 +126,7 @@ class MhostTable:
             MhostError: ENOENT if there is none of that name.
         """
         number = self.proto_number(name)
-        self.changes += 1
+        self.changed()
         proto = self.protos.pop(number)
         del self._by_name[name]
         self._by_family[proto.family].remove(proto)
@@ -177,7 +178,7 @@ class MhostTable:
         if not all(locator.address for locator in locators):
             raise MhostError(errno.EINVAL, f"host {name}: `*` is no locator")
         host = self._host(name)
-        self.changes += 1
+        self.changed()
         for locator in locators:
             if locator not in host.bound:
                 host.bound.append(locator)
@@ -199,7 +200,7 @@ class MhostTable:
             if locator not in host.bound:
                 text = self.mhost_ntop(SockaddrMhost(*locator[:1], 0, locator.address))
                 raise MhostError(errno.ENOENT, f"host {name} has no locator {text}")
-        self.changes += 1
+        self.changed()
         for locator in list(dict.fromkeys(locators or host.bound)):
             host.bound.remove(locator)
             self._owners[locator].remove(host)

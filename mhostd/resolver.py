@@ -50,7 +50,7 @@ class Resolver:
     def reload(self, config: ResolverConfig) -> None:
         """Take over another configuration; an answer keeps the TTL that it got."""
         if config.system != self._config.system:
-            self._table.changes += 1
+            self._table.changed()
             for host in self._table.hosts.values():
                 host.resolved = None
         self._config = config
@@ -96,7 +96,7 @@ class Resolver:
         host = self._table.hosts.get(name)
         if host is not None:
             believe(host, locators, self._core.clock(), self._config)
-            self._table.changes += 1
+            self._table.changed()
             if self._config.system:
                 self._core.add_timer(host.expires_s, partial(self._expired, host))
         for done in self._waiting.pop(name):
@@ -108,7 +108,7 @@ class Resolver:
             return  # it was asked for again meanwhile, or nobody holds it any longer
         if host.bound or not host.resolved:
             host.resolved = None  # the next send asks
-            self._table.changes += 1
+            self._table.changed()
         else:
             self.resolve(host.name, lambda: None)
 

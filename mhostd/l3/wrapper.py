@@ -70,7 +70,7 @@ class L3Wrapper:
 
     def changed(self) -> None:
         """What is sent to a destination may be sent otherwise now (MhostTable.changes)."""
-        self._table.changes += 1
+        self._table.changed()
 
     def proto_number(self, proto: MhostProto) -> int:
         """Return the number under which a protocol is registered."""

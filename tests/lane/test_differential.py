@@ -365,6 +365,6 @@ def change_step(what, *args):
                 node.ask(Close(1, other.number))
         else:
             stack.tun.up = what == "up"
-            stack.table.changes += 1
+            stack.table.changed()
 
     return step
