@@ -90,7 +90,7 @@ class FastLane:
         self._up: dict[tuple[Sock, SockaddrMhost, bytes], int] = {}
         self._down: dict[bytes, tuple[Sock, MhostProto, SockaddrMhost]] = {}
         self._done: dict[int, int] = {}
-        self._items: deque[tuple[int, int, bytes, int]] = deque()
+        self._items: deque[tuple[int, int, bytes]] = deque()
         udp.learn = self.learn_up
         self.records: Callable[[Sock, bytes], None] = lambda _sk, _octets: None
         self.gone: Callable[[Sock], None] = lambda _sk: None
@@ -178,7 +178,7 @@ class FastLane:
             except Exception:  # the others have come, too
                 log.exception("unexpected error; the daemon goes on")
 
-    def _item(self, kind: int, what: int, octets: bytes, count: int) -> None:
+    def _item(self, kind: int, what: int, octets: bytes) -> None:
         if kind == _FRAME:
             self._frame(what, octets)
             return
@@ -186,7 +186,7 @@ class FastLane:
         if sk is None:
             return
         if kind == _RECORDS:
-            self._done[what] = self._done.get(what, 0) + count
+            self._done[what] = self._done.get(what, 0) + 1
             self.records(sk, octets)
         elif kind == _GONE:
             self.gone(sk)

@@ -73,7 +73,7 @@ class Node:
             self.core,
             tun=self.tun,
             ethernet=self.ethernet,
-            host_udp=kernel,
+            host_udp=kernel(self.core) if callable(kernel) else kernel,
             rng=Random(number),
         )
         self.table = self.stack.table

@@ -34,7 +34,7 @@ static void begin(struct app_lane *lane)
 /**
  * app_lane_open() - map the memory of a socket
  * @lane:	to fill in
- * @memfd:	LANE_OCTETS, new or of an earlier session
+ * @memfd:	LANE_OCTETS, all zero
  * @near:	our end of the pair of sockets
  * @far:	a copy of the daemon's
  *

@@ -225,6 +225,8 @@ void lane_sock_del(struct lane *lane, uint32_t slot)
 	struct lane_sock *sk = lane_sock(lane, slot);
 	uint32_t place = slot & LANE_SLOT_MASK;
 
+	lane_host_del(lane, sk, false);
+	lane_host_del(lane, sk, true);
 	if (lane->n_dead == lane->room_dead) {
 		uint32_t room = lane->room_dead ? 2 * lane->room_dead : 64;
 		void *more = realloc(lane->dead, room * sizeof(*lane->dead));
@@ -244,8 +246,6 @@ void lane_sock_del(struct lane *lane, uint32_t slot)
 		remove_from(lane->touched, &lane->n_touched, sk);
 	sk->broken = true;
 	epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->far, NULL);
-	lane_host_del(lane, sk, false);
-	lane_host_del(lane, sk, true);
 	lane->dead[lane->n_dead++] = sk;
 }
 
@@ -276,9 +276,8 @@ void lane_bury(struct lane *lane)
 bool lane_item(struct lane *lane, enum lane_item_kind kind, uint32_t what, const void *data,
 	       size_t octets)
 {
-	struct lane_item item = { kind, what, (uint32_t)octets, 1 };
+	struct lane_item item = { kind, what, (uint32_t)octets };
 	size_t need = sizeof(item) + record_align(octets);
-
 	size_t room = LANE_ITEM_OCTETS - lane->items_used;
 
 	if ((octets && (lane->n_items >= LANE_ITEMS || need + LANE_ITEM_RESERVE > room)) ||
@@ -352,7 +351,7 @@ void lane_deliver(struct lane *lane, struct lane_sock *sk, const struct record *
 }
 
 /**
- * lane_put() - put a record that the walk has made in a socket's ring, and publish it
+ * lane_put() - put a record that the walk has made in a socket's ring; published later
  * @lane:	with its lock held
  * @sk:		the socket
  * @record:	header and payload
@@ -415,11 +414,10 @@ void lane_deactivate(struct lane *lane, uint32_t at)
 }
 
 /* Take the octets of a socket's doorbell off, unless they say that it waits for room. */
-void lane_doorbell(struct lane *lane, struct lane_sock *sk)
+void lane_doorbell(struct lane_sock *sk)
 {
 	char octets[8];
 
-	(void)lane;
 	if (atomic_load(&sk->tx.ctl->room)) {
 		if (atomic_load(&sk->tx.ctl->head) - sk->tx.pos > RING_OCTETS / 2) {
 			sk->undrained = true;

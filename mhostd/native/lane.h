@@ -48,14 +48,12 @@ enum lane_item_kind { ITEM_FRAME, ITEM_RECORDS, ITEM_GONE, ITEM_DATAGRAM, ITEM_H
  *		with what the host kernel received for a socket, or a socket of the host
  *		kernel that has an error (ITEM_HOST for IPv4, ITEM_HOST6 for IPv6)
  * @what:	EtherType of a frame, else the slot of the socket
- * @octets:	of the packet, or of records
- * @count:	of records
+ * @octets:	of the packet, or of the record
  */
 struct lane_item {
 	uint32_t kind;
 	uint32_t what;
 	uint32_t octets;
-	uint32_t count;
 };
 
 /**
@@ -199,7 +197,7 @@ size_t lane_up(struct lane *lane, size_t most);
 size_t lane_down(struct lane *lane);
 bool lane_drain(struct lane *lane, struct lane_sock *sk, uint32_t timeout_ms);
 void lane_down_key(const struct lane_sock *sk, const struct record *head, uint8_t *key);
-void lane_doorbell(struct lane *lane, struct lane_sock *sk);
+void lane_doorbell(struct lane_sock *sk);
 void lane_activate(struct lane *lane, struct lane_sock *sk);
 void lane_deactivate(struct lane *lane, uint32_t at);
 void lane_deliver(struct lane *lane, struct lane_sock *sk, const struct record *head,
@@ -210,8 +208,8 @@ void lane_host_del(struct lane *lane, struct lane_sock *sk, bool v6);
 int lane_host_watch(struct lane *lane, struct lane_sock *sk, bool v6);
 size_t lane_host_up(struct lane *lane, uint32_t slot, bool v6);
 void lane_host_error(struct lane *lane, struct lane_sock *sk, bool v6);
-int lane_host_down(struct lane *lane, int fd, const struct flow *flow, struct iovec *parts,
-		   size_t n_parts, uint16_t segment_size, size_t *sent);
+int lane_host_down(int fd, const struct flow *flow, struct iovec *parts, size_t n_parts,
+		   uint16_t segment_size, size_t *sent);
 void lane_host_key(struct flow_key *key, uint32_t slot, uint32_t scope_id);
 struct lane_sock *lane_who_gets(struct lane *lane, const struct flow_key *key,
 				uint64_t hash, const struct flow **found);

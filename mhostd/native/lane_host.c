@@ -230,7 +230,6 @@ size_t lane_host_up(struct lane *lane, uint32_t slot, bool v6)
 
 /**
  * lane_host_down() - send datagrams of one size, the last of which may be shorter
- * @lane:	without its lock
  * @fd:		a socket of the host kernel
  * @flow:	where to
  * @parts:	of the payload
@@ -242,8 +241,8 @@ size_t lane_host_up(struct lane *lane, uint32_t slot, bool v6)
  *
  * Return: 0 or errno
  */
-int lane_host_down(struct lane *lane, int fd, const struct flow *flow, struct iovec *parts,
-		   size_t n_parts, uint16_t segment_size, size_t *sent)
+int lane_host_down(int fd, const struct flow *flow, struct iovec *parts, size_t n_parts,
+		   uint16_t segment_size, size_t *sent)
 {
 	union {
 		struct cmsghdr align;
@@ -255,7 +254,6 @@ int lane_host_down(struct lane *lane, int fd, const struct flow *flow, struct io
 	};
 	struct cmsghdr *c;
 
-	(void)lane;
 	*sent = 0;
 	if (segment_size) {
 		msg.msg_control = control.octets;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -373,7 +374,7 @@ static bool to_host(struct lane *lane, struct lane_sock *sk, struct run *run,
 	run->flow = &flow;
 	lane->busy = fd;
 	pthread_mutex_unlock(&lane->lock);
-	err = lane_host_down(lane, fd, &flow, run->parts + 1, run->n_parts - 1,
+	err = lane_host_down(fd, &flow, run->parts + 1, run->n_parts - 1,
 			     run->segment_size, &sent);
 	pthread_mutex_lock(&lane->lock);
 	lane->busy = -1;
@@ -449,10 +450,10 @@ static void records_to_walk(struct lane *lane, struct lane_sock *sk, struct reco
 }
 
 /* The application waits for room, and half of the ring is free again. */
-static void tell_room(struct lane *lane, struct lane_sock *sk)
+static void tell_room(struct lane_sock *sk)
 {
 	if (sk->undrained || atomic_load_explicit(&sk->tx.ctl->room, memory_order_relaxed))
-		lane_doorbell(lane, sk);
+		lane_doorbell(sk);
 }
 
 /* What flow_add() is given for a record of a socket. */
@@ -513,9 +514,9 @@ static size_t down_sock(struct lane *lane, struct lane_sock *sk)
 		done += run.n_parts - 1;
 		sk->tx_datagrams += run.segments;
 		ring_release(&sk->tx);
-		tell_room(lane, sk);
+		tell_room(sk);
 	}
-	tell_room(lane, sk);
+	tell_room(sk);
 	return done;
 }
 
@@ -595,32 +596,33 @@ bool lane_drain(struct lane *lane, struct lane_sock *sk, uint32_t timeout_ms)
 
 /* --- the thread */
 
-static bool on_event(struct lane *lane, const struct epoll_event *event)
+static void on_event(struct lane *lane, const struct epoll_event *event)
 {
 	struct lane_sock *sk;
-	uint64_t count;
+	eventfd_t count;
 
 	if (event->data.u64 == UINT64_MAX) {
 		lane->tun_ready = true;
-		return true;
+		return;
 	}
-	if (event->data.u64 == UINT64_MAX - 1)
-		return read(lane->wake, &count, sizeof(count)) > 0;
+	if (event->data.u64 == UINT64_MAX - 1) {
+		eventfd_read(lane->wake, &count);
+		return;
+	}
 	sk = lane_sock(lane, (uint32_t)event->data.u64);
 	if (!sk)
-		return false;
+		return;
 	if (event->data.u64 >> 32) {
 		if (event->events & EPOLLERR)
 			lane_host_error(lane, sk, event->data.u64 >> 33);
-		return false;
+		return;
 	}
 	if (event->events & (EPOLLHUP | EPOLLERR) &&
 	    lane_item(lane, ITEM_GONE, sk->slot, NULL, 0))
 		epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->far, NULL);
-	lane_doorbell(lane, sk);
+	lane_doorbell(sk);
 	if (!sk->at_walk)
 		lane_activate(lane, sk);
-	return true;
 }
 
 static void *lane_run(void *arg)
@@ -630,7 +632,6 @@ static void *lane_run(void *arg)
 	bool busy = true;
 
 	while (!atomic_load(&lane->stop)) {
-
 		size_t done;
 		int n = epoll_wait(lane->epoll, events, EVENTS, busy ? 0 : -1);
 

@@ -127,7 +127,7 @@ static PyObject *py_run(LaneObject *self, PyObject *none)
 	return PyLong_FromSize_t(all);
 }
 
-/* A list of (kind, what, octets, count) from a copy of the lane's items. */
+/* A list of (kind, what, octets) from a copy of the lane's items. */
 static PyObject *items_list(const uint8_t *at, uint32_t n)
 {
 	PyObject *list = PyList_New(0);
@@ -138,8 +138,8 @@ static PyObject *items_list(const uint8_t *at, uint32_t n)
 
 		memcpy(&item, at, sizeof(item));
 		at += sizeof(item);
-		tuple = Py_BuildValue("IIy#I", item.kind, item.what, at,
-				      (Py_ssize_t)item.octets, item.count);
+		tuple = Py_BuildValue("IIy#", item.kind, item.what, at,
+				      (Py_ssize_t)item.octets);
 		at += record_align(item.octets);
 		if (!tuple || PyList_Append(list, tuple))
 			Py_CLEAR(list);
@@ -148,7 +148,7 @@ static PyObject *items_list(const uint8_t *at, uint32_t n)
 	return list;
 }
 
-/* take() -> list of (kind, what, octets, count): what waits for the walk */
+/* take() -> list of (kind, what, octets): what waits for the walk */
 static PyObject *py_take(LaneObject *self, PyObject *none)
 {
 	struct lane *lane = self->lane;

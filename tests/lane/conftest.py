@@ -17,6 +17,7 @@ import pytest
 from mhostd import native
 from mhostd.dev import ETH_P_IP, ETH_P_IPV6, NetDevice
 from mhostd.fast import FastLane
+from mhostd.host_udp import HostUdp
 from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
 from mhostd.ipc.show import Show
@@ -155,8 +156,9 @@ class LaneNode:
         answers: what the application would be told over ZeroMQ.
     """
 
-    def __init__(self, make_node, tun=None, uso=True):
-        self.node = node = make_node(tun=tun)
+    def __init__(self, make_node, tun=None, uso=True, host=False):
+        self.host_udp = None
+        self.node = node = make_node(tun=tun, kernel=self._host_udp if host else None)
         self.fast = None
         self.answers = []
         self.apps = []
@@ -166,6 +168,11 @@ class LaneNode:
             lo = node.core.devices["lo"]
             stack = node.stack
             self.fast = FastLane(self.lane, node.core, node.table, stack.udp, node.tun, lo)
+        if host:
+            fast, host_udp = self.fast, self.host_udp
+            host_udp.lane_add, host_udp.lane_del = fast.host_add, fast.host_del
+            fast.host_received, fast.host_error = host_udp.received, host_udp.lane_error
+            fast.host_settle = host_udp.settle
         self.show = Show(
             node.core, node.table, node.af_mhost.socks, clock, list, lambda _call: None,
             sync=self.fast.sync if self.fast else lambda: None,
@@ -179,6 +186,10 @@ class LaneNode:
             self.fast.records, self.fast.gone = self.calls.ring, self.calls.gone
         self.client = Client(pid=7, uid=1000, program="test")
         self.ask(Hello(0, 1, "test"))
+
+    def _host_udp(self, core):
+        self.host_udp = HostUdp(core, lambda _fd, _callback: None)
+        return self.host_udp
 
     def _send(self, _client, event):
         self.answers.append(event)
@@ -199,10 +210,14 @@ class LaneNode:
         return app
 
     def wake(self):
-        """What main.py does in one wake; False if there was nothing for the lane."""
-        found = 0
+        """The lane's own work, then the daemon's; False if there was nothing for the lane."""
+        found = self.lane.run() if self.fast is not None else 0
+        self.turn()
+        return found
+
+    def turn(self):
+        """What main.py does in one wake, while the lane works on its thread."""
         if self.fast is not None:
-            found = self.lane.run()
             self.fast.on_readable()
         self.node.core.run_timers()
         self.node.core.flush()
@@ -210,7 +225,6 @@ class LaneNode:
         if self.fast is not None:
             self.fast.settle()
         self.calls.settle()
-        return found
 
     def settle(self):
         while self.wake():
@@ -245,6 +259,7 @@ class LaneNode:
             found += native.segments(frame[4:14], frame[14:])
 
     def close(self):
+        self.calls.release(self.client)
         for app in self.apps:
             app.close()
         if self.fast is not None:
