@@ -72,8 +72,11 @@ static size_t segments_max(const RingObject *ring)
 	return ring->segment ? (size_t)ring->segment * SEGMENTS_MAX : RECORD_PAYLOAD_MAX;
 }
 
-/* Put one datagram, or those that UDP_SEGMENT makes of it; 1 if it is there, 0 if the slow path must see it. */
-static int put(RingObject *ring, const struct record *head, PyObject *data, Py_ssize_t *octets)
+/*
+ * Put one datagram, or those that UDP_SEGMENT makes of it, published later; false if the slow
+ * path must see it.
+ */
+static bool put(RingObject *ring, const struct record *head, PyObject *data, Py_ssize_t *octets)
 {
 	enum ring_says says;
 	Py_buffer payload;
@@ -81,7 +84,7 @@ static int put(RingObject *ring, const struct record *head, PyObject *data, Py_s
 
 	if (PyObject_GetBuffer(data, &payload, PyBUF_SIMPLE)) {
 		PyErr_Clear();
-		return 0;
+		return false;
 	}
 	*octets = payload.len;
 	if (ring->open && payload.len <= RECORD_PAYLOAD_MAX &&
@@ -185,8 +188,8 @@ static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	       element(ring, PyList_GetItem(args[0], i), all, &data, &head) &&
 	       put(ring, &head, data, &octets))
 		i++;
-	if (i > start && ring->open)
-		app_lane_publish(&ring->lane);
+	if (i > start)
+		publish(ring);
 	return PyLong_FromSsize_t(i - start);
 }
 
@@ -328,9 +331,9 @@ static PyObject *fast_recv(PyObject *self, PyObject *const *args, Py_ssize_t n)
 		    (size >= 0 && linger(self, ring) && front(ring, size, &d))) {
 			PyObject *data = payload_of(&d, size);
 
-			if (data)
-				ring_took(ring, &d);
-			return data;
+			if (!data || ring_took(ring, &d))
+				return data;
+			Py_DECREF(data);
 		}
 	}
 	return slow(self, "_recv", args, n);
@@ -375,7 +378,6 @@ static PyObject *take_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 static void fast_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
-
 	freefunc free_it = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
 	Py_XDECREF(((FastSocket *)(void *)self)->ring);
