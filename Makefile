@@ -26,7 +26,9 @@ test: check asan fuzz  # the gate
 test-all: check asan fuzz
 	$(BIN)/pytest -q --hypothesis-profile=long
 
-bench: setup
+bench: setup  # with the picture of the README
+	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
+		|| $(BIN)/pip install -q --disable-pip-version-check '.[bench]'
 	$(BIN)/python benchmarks
 
 asan: setup  # the C extension under AddressSanitizer and UBSan

@@ -1,16 +1,20 @@
 """One end of a measurement: send, receive, echo, count round trips, bind; prints JSON.
 
-    load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost, zmq or kernel
+    load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost, zmq, ring or kernel
 
-zmq is mhost without shared memory. Roles that receive print their port first; HOST is
-where they bind. `bind` opens SIZE sockets; `spread` receives on so many.
+zmq is mhost without shared memory; ring opens the socket, and ring.c ($RING) uses it.
+Roles that receive print their port first; HOST is where they bind. `bind`, `busy`,
+`memory`, `serve` and `spread` open SIZE sockets, the last two at PORT and those above.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import resource
+import select
 import socket
 import sys
 import time
@@ -18,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mhost
+import mhost.receive
 
 from mhostd.uapi import Show
 
@@ -30,6 +35,10 @@ def main() -> None:
     sock: Any
     if kind == "zmq":
         os.environ["MHOST_LANE"] = "zmq"
+    if kind == "ring":
+        figures = ring(role, (host, int(port)), int(size), float(seconds))
+        print(json.dumps({"per_s": figures}), flush=True)
+        return
     if kind in ("mhost", "zmq"):
         sock = mhost.Socket()
     else:
@@ -45,6 +54,9 @@ def main() -> None:
             "rtt": rtt,
             "bind": bind,
             "busy": busy,
+            "memory": memory,
+            "serve": serve,
+            "spread": spread,
         }[role]
         print(json.dumps(play(sock, (host, int(port)), int(size), float(seconds))), flush=True)
 
@@ -145,17 +157,126 @@ def rtt(sock: Any, to: tuple[str, int], size: int, seconds: float) -> dict[str, 
     return {"p50_us": at(0.5), "p99_us": at(0.99)}
 
 
-def bind(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
-    """Open and bind sockets; microseconds each of the first and of the last tenth."""
+def ring(role: str, address: tuple[str, int], size: int, seconds: float) -> float:
+    """What a C program does on the memory of a socket that this process has opened."""
+    library = ctypes.CDLL(os.environ["RING"])
+    for each in (library.ring_send, library.ring_recv, library.ring_echo):
+        each.restype = ctypes.c_double
+    shared = []
+    make = mhost.receive.memory
+
+    def keep() -> int:
+        shared.append(make())
+        return os.dup(shared[-1])
+
+    mhost.receive.memory = keep
+    with mhost.Socket() as sock:
+        if role == "send":
+            while address not in sock._ring.known:  # its first datagrams find the way
+                with contextlib.suppress(ConnectionRefusedError):
+                    sock.sendto(bytes(size), address)
+            head = sock._ring.known[address]
+        else:
+            _bind(sock, address)
+        arrived = sock._sk.arrived
+        if library.ring_begin(shared[0], arrived.near, arrived.far):
+            raise OSError("ring_begin")
+        if role == "send":
+            span = ctypes.c_double(seconds)
+            return float(library.ring_send(head, ctypes.c_size_t(size), span))
+        function = library.ring_recv if role == "recv" else library.ring_echo
+        return float(function(ctypes.c_double(seconds)))
+
+
+def many(sock: Any, at: tuple[str, int], count: int) -> list[Any]:
+    """Open sockets and bind them: to a port of their own and those above, or any."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    socks = [type(sock)(sock.family, sock.type) for _ in range(count)]
+    for i, each in enumerate(socks):
+        each.bind((at[0], at[1] + i if at[1] else 0))
+    return socks
+
+
+def spread(sock: Any, at: tuple[str, int], count: int, seconds: float) -> dict[str, float]:
+    """Look at so many sockets in turn; the daemon's share of a core meanwhile."""
+    socks = many(sock, at, count)
+    print(at[1], flush=True)
+    found = 0
+    while found < 3 * count:  # each flow is known
+        found += sum(len(each._take_many(64, 64)) for each in socks)
+    cpu_s = status(sock)["cpu_s"]
+    start = time.monotonic()
+    found = 0
+    while time.monotonic() < start + seconds:
+        found += sum(len(each._take_many(64, 64)) for each in socks)
+    share = (status(sock)["cpu_s"] - cpu_s) / (time.monotonic() - start)
+    return {"cpu": share, "per_s": found / (time.monotonic() - start)}
+
+
+def serve(sock: Any, at: tuple[str, int], count: int, seconds: float) -> dict[str, float]:
+    """Receive on so many sockets under epoll, one datagram of each that has some."""
+    socks = many(sock, at, count)
+    epoll = select.epoll()
+    by_fd = {}
+    for each in socks:
+        each.setblocking(False)
+        by_fd[each.fileno()] = each
+        epoll.register(each.fileno(), select.EPOLLIN)
+    print(at[1], flush=True)
+    found = 0
+
+    def turn() -> int:
+        got = 0
+        for fd, _events in epoll.poll(1, 256):
+            try:
+                by_fd[fd].recv(64)
+                got += 1
+            except BlockingIOError:
+                pass
+        return got
+
+    while found < 3 * count:
+        found += turn()
+    end = time.monotonic() + seconds
+    found = 0
+    while time.monotonic() < end:
+        found += turn()
+    return {"per_s": found / seconds}
+
+
+def memory(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
+    """KiB of memory that a bound socket takes, here and in the daemon."""
+    mine, daemons = rss_kib(), status(sock)["rss_kib"]
+    socks = many(sock, at, count)
+    figures = {
+        "app_kib": (rss_kib() - mine) / count,
+        "daemon_kib": (status(sock)["rss_kib"] - daemons) / count,
+    }
+    for each in socks:
+        each.close()
+    return figures
+
+
+def rss_kib() -> float:
+    """Resident memory of this process, what it shares included."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize() / 1024
+
+
+def status(sock: Any) -> dict[str, Any]:
+    """What the daemon says of itself."""
+    found: dict[str, Any] = sock._sk.ask(lambda seq: Show(seq, "status"))
+    return found
+
+
+def bind(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
+    """Open and bind sockets; microseconds each of the first and of the last tenth."""
     tenth = count // 10
     socks = []
     times = [time.monotonic()]
     for _ in range(10):
-        for _ in range(tenth):
-            socks.append(type(sock)(sock.family, sock.type))
-            socks[-1].bind(at)
+        socks += many(sock, at, tenth)
         times.append(time.monotonic())
     for each in socks:
         each.close()
@@ -167,12 +288,7 @@ def bind(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[st
 
 def busy(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
     """Open sockets, print their number, and have the daemon list them until killed."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    socks = [mhost.Socket() for _ in range(count)]
-    for each in socks:
-        each.bind(at)
-    print(len(socks), flush=True)
+    print(len(many(sock, at, count)), flush=True)
     while True:
         sock._sk.ask(lambda seq: Show(seq, "sockets"))
 

@@ -2,9 +2,13 @@
  *
  *   peer recv|echo  single|mmsg|gro  ADDRESS  SIZE  SECONDS
  *   peer send       single|mmsg|gso  ADDRESS  SIZE  SECONDS  PORT
+ *   peer spread     COUNT            ADDRESS  SIZE  SECONDS  PORT
+ *   peer window     COUNT            ADDRESS  SIZE  SECONDS  PORT
  *
- * `recv` and `echo` print their port first; `recv` and `send` print {"per_s": ...} at the
- * end. `recv` counts from the first datagram on; `echo` ends when none comes for SECONDS.
+ * `recv` and `echo` print their port first; they, `send` and `window` print {"per_s": ...}
+ * at the end. `recv` counts from the first datagram on; `echo` ends when none comes for
+ * SECONDS. `spread` sends to so many ports in turn; `window` has so many datagrams under
+ * way to who sends them back.
  */
 
 #define _GNU_SOURCE
@@ -152,29 +156,90 @@ static void run_echo(int fd, double seconds)
 	}
 }
 
-static void run_send(const char *mode, const char *address, size_t size, double seconds, int port)
+static int connected(const char *address, int port)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((unsigned short)port) };
-	int fd = socket(AF_INET, SOCK_DGRAM, 0), segment = (int)size;
-	int several = (int)(BUFFER - 1000) / segment;
-	double start = now(), t = start;
-	long count = 0;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
-	if (several > BATCH)
-		several = BATCH;
 	inet_pton(AF_INET, address, &to.sin_addr);
 	if (connect(fd, (struct sockaddr *)&to, sizeof(to)))
 		die("connect");
-	if (!strcmp(mode, "gso") &&
-	    setsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment)))
-		die("UDP_SEGMENT");
-	prepare(size);
+	return fd;
+}
+
+/* Messages as sendmmsg() wants them. */
+static void plain(size_t octets)
+{
+	prepare(octets);
 	for (int i = 0; i < BATCH; i++) {
 		msgs[i].msg_hdr.msg_name = NULL;
 		msgs[i].msg_hdr.msg_namelen = 0;
 		msgs[i].msg_hdr.msg_control = NULL;
 		msgs[i].msg_hdr.msg_controllen = 0;
 	}
+}
+
+static void run_spread(int count, const char *address, size_t size, double seconds, int port)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), at = 0;
+	double end = now() + seconds;
+
+	plain(size);
+	for (int i = 0; i < BATCH; i++) {
+		names[i].sin_family = AF_INET;
+		inet_pton(AF_INET, address, &names[i].sin_addr);
+		msgs[i].msg_hdr.msg_name = names + i;
+		msgs[i].msg_hdr.msg_namelen = sizeof(names[i]);
+	}
+	while (now() < end) {
+		for (int i = 0; i < BATCH; i++, at = (at + 1) % count)
+			names[i].sin_port = htons((unsigned short)(port + at));
+		sendmmsg(fd, msgs, BATCH, 0);
+	}
+}
+
+static void run_window(int count, const char *address, size_t size, double seconds, int port)
+{
+	int fd = connected(address, port), lost = 1;
+	double start = 0, end = now() + 10;
+	long done = 0;
+
+	patience(fd, 0.2);
+	while (now() < end) {
+		int n;
+
+		plain(size);
+		if (lost)
+			sendmmsg(fd, msgs, (unsigned)count, 0);
+		n = recvmmsg(fd, msgs, (unsigned)count, MSG_WAITFORONE, NULL);
+		lost = n <= 0;
+		if (lost)
+			continue;
+		if (!start) {	/* the first ones found the way */
+			start = now();
+			end = start + seconds;
+		} else {
+			done += n;
+		}
+		plain(size);
+		sendmmsg(fd, msgs, (unsigned)n, 0);
+	}
+	printf("{\"per_s\": %.1f}\n", start ? (double)done / (now() - start) : 0);
+}
+
+static void run_send(const char *mode, const char *address, size_t size, double seconds, int port)
+{
+	int fd = connected(address, port), segment = (int)size;
+	int several = (int)(BUFFER - 1000) / segment;
+	double start = now(), t = start;
+	long count = 0;
+
+	if (several > BATCH)
+		several = BATCH;
+	if (!strcmp(mode, "gso") &&
+	    setsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment)))
+		die("UDP_SEGMENT");
+	plain(size);
 	while (t < start + seconds) {
 		for (int i = 0; i < 16; i++) {
 			if (!strcmp(mode, "gso")) {
@@ -202,6 +267,10 @@ int main(int argc, char **argv)
 	seconds = atof(argv[5]);
 	if (!strcmp(argv[1], "send"))
 		run_send(argv[2], argv[3], (size_t)atoi(argv[4]), seconds, atoi(argv[6]));
+	else if (!strcmp(argv[1], "spread"))
+		run_spread(atoi(argv[2]), argv[3], (size_t)atoi(argv[4]), seconds, atoi(argv[6]));
+	else if (!strcmp(argv[1], "window"))
+		run_window(atoi(argv[2]), argv[3], (size_t)atoi(argv[4]), seconds, atoi(argv[6]));
 	else if (!strcmp(argv[1], "recv"))
 		run_recv(bound(argv[3], !strcmp(argv[2], "gro"), seconds), argv[2], seconds);
 	else

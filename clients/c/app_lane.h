@@ -74,6 +74,7 @@ static inline uint32_t app_lane_errors(const struct app_lane *lane)
 	return atomic_load_explicit(&lane->rx.ctl->errors, memory_order_acquire);
 }
 
+bool app_lane_linger(const struct app_lane *lane);
 bool app_lane_arm(struct app_lane *lane);
 void app_lane_raise(struct app_lane *lane);
 void app_lane_settle(struct app_lane *lane);

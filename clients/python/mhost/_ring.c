@@ -9,8 +9,6 @@
 #include <structmember.h>
 #include <time.h>
 
-#define LINGER_YIELDS	4
-
 static PyObject *broken(void)
 {
 	PyErr_SetString(PyExc_RuntimeError, "mhostd wrote nonsense in a socket's memory");
@@ -115,22 +113,12 @@ static PyObject *py_move(RingObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-/**
- * ring_linger() - let others run a little, in case what is waited for comes at once
- *
- * Cheaper than to sleep and be woken where application, daemon and peer share a core, or
- * where datagrams come one behind the other.
- */
+/* As app_lane_linger(), and other threads of Python run. */
 void ring_linger(RingObject *ring)
 {
 	ring->users++;
 	Py_BEGIN_ALLOW_THREADS
-	for (int i = 0; i < LINGER_YIELDS; i++) {
-		sched_yield();
-		if (atomic_load_explicit(&ring->lane.rx.ctl->head, memory_order_acquire) !=
-		    ring->lane.rx.pos)
-			break;
-	}
+	app_lane_linger(&ring->lane);
 	Py_END_ALLOW_THREADS
 	ring->users--;
 }

@@ -1,0 +1,177 @@
+"""The two hosts of a measurement, and a program at each end of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from lab import Host
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+LOAD = str(HERE / "load.py")
+SECONDS = float(os.environ.get("SECONDS", "0.7"))
+SOCKETS = 10_000
+PER_PROCESS = 5_000  # of them: each takes two descriptors
+FIRST_PORT = 20_000  # of those that are bound to a port of their own
+
+# Where the application of host a meets host b, by kind of path.
+PEER = {"inet": "198.18.0.2", "host_inet": "192.0.2.2", "kernel": "192.0.2.2"}
+OURS = {"inet": "10.77.1.1", "host_inet": "192.0.2.1", "kernel": "192.0.2.1"}
+
+Figures = dict[str, float]
+
+
+class Bench:
+    """The two hosts, and the ends of a measurement on them."""
+
+    def __init__(self, a: Host, b: Host, directory: Path) -> None:
+        """Build the programs in C in that directory."""
+        self.a, self.b = a, b
+        self._peer = str(directory / "peer")
+        gcc = ["gcc", "-O2", "-std=gnu11", "-o"]
+        subprocess.run([*gcc, self._peer, str(HERE / "peer.c")], check=True)
+        library = str(directory / "ring.so")
+        app, native = ROOT / "clients/c", ROOT / "mhostd/native"
+        subprocess.run(
+            [*gcc, library, "-shared", "-fPIC", f"-I{app}", f"-I{native}",
+             HERE / "ring.c", app / "app_lane.c", native / "ring.c"], check=True,
+        )  # fmt: skip
+        os.environ["RING"] = library  # to load.py
+
+    def load(self, host: Host, *argv: object) -> subprocess.Popen[str]:
+        """Start an end in Python (load.py)."""
+        return self._start(host, sys.executable, LOAD, *argv)
+
+    def peer(self, host: Host, *argv: object) -> subprocess.Popen[str]:
+        """Start a kernel UDP program (peer.c)."""
+        return self._start(host, self._peer, *argv)
+
+    @staticmethod
+    def _start(host: Host, *argv: object) -> subprocess.Popen[str]:
+        process: subprocess.Popen[str] = host.popen(
+            *map(str, argv), stdout=subprocess.PIPE, text=True
+        )
+        return process
+
+    def sending(self, path: str, how: str, mode: str, size: int = 64, kind: str = "") -> float:
+        """Datagrams per second that arrive at a kernel peer."""
+        receiver = self.peer(self.b, "recv", mode, PEER[path], size, SECONDS)
+        port = line(receiver)
+        kind = kind or ("kernel" if path == "kernel" else "mhost")
+        sender = self.load(self.a, kind, how, PEER[path], port, size, SECONDS + 0.5)
+        per_s = result(receiver)["per_s"]
+        result(sender)
+        return per_s
+
+    def receiving(
+        self, path: str, how: str, mode: str, size: int = 64, kind: str = ""
+    ) -> float:
+        """Datagrams per second that the application gets from a kernel sender."""
+        kind = kind or ("kernel" if path == "kernel" else "mhost")
+        receiver = self.load(self.a, kind, how, OURS[path], 0, size, SECONDS)
+        port = line(receiver)
+        sender = self.peer(self.b, "send", mode, OURS[path], size, SECONDS + 0.5, port)
+        per_s = result(receiver)["per_s"]
+        result(sender)
+        return per_s
+
+    def c_sending(self, mode: str, size: int) -> float:
+        """As sending(), from the kernel's own socket in C, to a GRO peer."""
+        receiver = self.peer(self.b, "recv", "gro", PEER["kernel"], size, SECONDS)
+        port = line(receiver)
+        end = SECONDS + 0.5
+        sender = self.peer(self.a, "send", mode, PEER["kernel"], size, end, port)
+        per_s = result(receiver)["per_s"]
+        result(sender)
+        return per_s
+
+    def c_receiving(self, size: int) -> float:
+        """As receiving(), in C with the kernel's UDP_GRO, from a GSO sender."""
+        receiver = self.peer(self.a, "recv", "gro", OURS["kernel"], size, SECONDS)
+        port = line(receiver)
+        end = SECONDS + 0.5
+        sender = self.peer(self.b, "send", "gso", OURS["kernel"], size, end, port)
+        per_s = result(receiver)["per_s"]
+        result(sender)
+        return per_s
+
+    def window(self, kind: str, count: int) -> float:
+        """Datagrams per second that come back from a C program, so many under way."""
+        at = OURS["kernel" if kind == "kernel" else "inet"]
+        if kind == "kernel":
+            echo = self.peer(self.a, "echo", "mmsg", at, 64, 0.5)
+        else:
+            echo = self.load(self.a, kind, "echo", at, 0, 64, 0.5)
+        client = self.peer(self.b, "window", count, at, 64, SECONDS, line(echo))
+        per_s = result(client)["per_s"]
+        result(echo)
+        return per_s
+
+    def over_sockets(self, kind: str, role: str, count: int) -> Figures:
+        """What comes, by way of so many sockets: `serve` and `spread` of load.py."""
+        at = OURS["kernel" if kind == "kernel" else "inet"]
+        receivers = [
+            self.load(self.a, kind, role, at, FIRST_PORT + first,
+                      min(count - first, PER_PROCESS), SECONDS)
+            for first in range(0, count, PER_PROCESS)
+        ]  # fmt: skip
+        for each in receivers:
+            line(each)
+        sender = self.peer(self.b, "spread", count, at, 64, 60, FIRST_PORT)
+        found = [result(each) for each in receivers]
+        sender.kill()
+        sender.communicate()
+        return {key: sum(each[key] for each in found) for key in found[0]}
+
+    def memory(self) -> Figures:
+        """KiB of memory for each bound socket."""
+        return result(self.load(self.a, "mhost", "memory", OURS["inet"], 0, PER_PROCESS, 0))
+
+    def between(self, to: Host, at: str, kind: str, how: str) -> float:
+        """Datagrams per second between two applications of the same kind."""
+        receiver = self.load(to, kind, "recvmmsg" if how == "sendmmsg" else "recv", at, 0, 64,
+                             SECONDS)  # fmt: skip
+        sender = self.load(self.a, kind, how, at, line(receiver), 64, SECONDS + 0.5)
+        per_s = result(receiver)["per_s"]
+        result(sender)
+        return per_s
+
+    def round_trips(self, path: str, core: str = "") -> Figures:
+        """Microseconds from sendto() to the end of recv(), 64 octets."""
+        echo = self.peer(self.b, "echo", "single", PEER[path], 64, 1)
+        kind = "kernel" if path == "kernel" else "mhost"
+        argv = (LOAD, kind, "rtt", PEER[path], line(echo), 64, SECONDS)
+        pinned = ("taskset", "-c", core) if core else ()
+        if core:
+            pids = [echo.pid, *([self.a.daemon.pid] if self.a.daemon else [])]
+            for pid in pids:
+                subprocess.run(["taskset", "-acp", core, str(pid)], stdout=subprocess.DEVNULL)
+        times = result(self._start(self.a, *pinned, sys.executable, *argv))
+        result(echo)
+        if core and self.a.daemon:
+            every = f"0-{(os.cpu_count() or 1) - 1}"
+            command = ["taskset", "-acp", every, str(self.a.daemon.pid)]
+            subprocess.run(command, stdout=subprocess.DEVNULL)
+        return times
+
+    def binds(self, path: str) -> Figures:
+        """Microseconds to open and bind a socket, with few and with many of them open."""
+        kind = "kernel" if path == "kernel" else "mhost"
+        return result(self.load(self.a, kind, "bind", OURS[path], 0, PER_PROCESS, SECONDS))
+
+
+def result(process: subprocess.Popen[str]) -> Figures:
+    """Wait for its end and read what it printed last."""
+    out, _err = process.communicate(timeout=60)
+    value: Figures = json.loads(out.splitlines()[-1]) if out.strip() else {}
+    return value
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """Read the port it is bound to."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
