@@ -32,7 +32,7 @@ class Bench:
         """Build the programs in C in that directory."""
         self.a, self.b = a, b
         self._peer = str(directory / "peer")
-        gcc = ["gcc", "-O2", "-std=gnu11", "-o"]
+        gcc = ["gcc", "-O2", "-std=gnu11", "-D_GNU_SOURCE", "-o"]
         subprocess.run([*gcc, self._peer, str(HERE / "peer.c")], check=True)
         library = str(directory / "ring.so")
         app, native = ROOT / "clients/c", ROOT / "mhostd/native"

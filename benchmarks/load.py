@@ -177,6 +177,7 @@ def ring(role: str, address: tuple[str, int], size: int, seconds: float) -> floa
                     sock.sendto(bytes(size), address)
             head = sock._ring.known[address]
         else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # as peer.c
             _bind(sock, address)
         arrived = sock._sk.arrived
         if library.ring_begin(shared[0], arrived.near, arrived.far):

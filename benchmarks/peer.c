@@ -11,8 +11,6 @@
  * way to who sends them back.
  */
 
-#define _GNU_SOURCE
-
 #include <arpa/inet.h>
 #include <netinet/udp.h>
 #include <stdio.h>

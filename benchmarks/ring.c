@@ -33,7 +33,6 @@ int ring_begin(int memfd, int near, int far)
 /* Room for one record, however long that takes. */
 static uint8_t *reserve(const struct record *head, size_t octets)
 {
-	struct pollfd near = { lane.near, POLLOUT, 0 };
 	enum ring_says says;
 	uint8_t *at;
 
@@ -43,7 +42,7 @@ static uint8_t *reserve(const struct record *head, size_t octets)
 		at = app_lane_reserve(&lane, head, octets, &says);
 		if (at)
 			break;
-		poll(&near, 1, -1);
+		app_lane_sleep(&lane, POLLOUT, NULL);
 	}
 	return at;
 }
@@ -51,12 +50,12 @@ static uint8_t *reserve(const struct record *head, size_t octets)
 /* Wait for a datagram; false if none comes for that long. */
 static bool await(struct datagram *d, double seconds)
 {
-	struct pollfd near = { lane.near, POLLIN, 0 };
+	struct timespec patience = { (time_t)seconds, (long)((seconds - (time_t)seconds) * 1e9) };
 
 	while (app_lane_front(&lane, d) != RING_OK) {
 		if (app_lane_linger(&lane) || app_lane_arm(&lane))
 			continue;
-		if (poll(&near, 1, (int)(seconds * 1000)) <= 0)
+		if (app_lane_sleep(&lane, POLLIN, &patience) <= 0)
 			return false;
 	}
 	return true;

@@ -24,23 +24,29 @@ from mhostd.dev import NetCore, NetDevice
 from mhostd.errors import DropReason, MhostError, Verdict
 from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
-from mhostd.sock import Datagram, Sock, sock_dequeue
+from mhostd.sock import SK_BUF_MAX, Datagram, Sock, sock_dequeue
 from mhostd.structs import MhostProto, UdpOps
 from mhostd.uapi import (
     AF_INET,
     AF_INET6,
     AF_MHOST,
+    CONTROL_MAX,
+    LANE_RING,
     RECORD_CONNECTED,
     RECORD_HLEN,
     UDP_PAYLOAD_MAX,
     Record,
     SockaddrMhost,
     pack_record,
+    record_size,
     unpack_records,
 )
 from mhostd.udp.udp_mhost import UdpMhost
 
 log = logging.getLogger(__name__)
+
+# Of SO_RCVBUF, what counts: so much in a ring, and it has room for one more, with a pad.
+RCVBUF_MOST = LANE_RING - 2 * record_size(UDP_PAYLOAD_MAX, CONTROL_MAX)
 
 DRAIN_MS = 50  # how long a call waits for what its socket has sent before it
 DRAIN_TRIES = 100  # batches of LANE_BATCH records (lane.h) that the walk takes for it
@@ -108,7 +114,8 @@ class FastLane:
         Raises:
             OSError: EINVAL if a descriptor is not what it should be, EBUSY if it does.
         """
-        sk.slot = self._lane.sock_add(memfd, far, sk.rcvbuf)
+        sk.slot = self._lane.sock_add(memfd, far, min(sk.rcvbuf, RCVBUF_MOST))
+        sk.rcvbuf_most = RCVBUF_MOST
         sk.used = partial(self._lane.used, sk.slot)
         self._socks[sk.slot] = sk
         self._counts[sk] = (0, 0, 0)
@@ -122,7 +129,7 @@ class FastLane:
         self._lane.sock_del(sk.slot)
         del self._socks[sk.slot], self._counts[sk], self._heard[sk]
         self._done.pop(sk.slot, None)
-        sk.slot, sk.used = -1, None
+        sk.slot, sk.used, sk.rcvbuf_most = -1, None, SK_BUF_MAX
 
     def changed(self, sk: Sock, port: int = 0) -> None:
         """A socket is bound, connected or set otherwise than before, or has let a port go."""
@@ -132,7 +139,7 @@ class FastLane:
             self._lane.forget_port(each)
         if sk.slot >= 0:
             self._lane.forget_sock(sk.slot)
-            self._lane.sock_rcvbuf(sk.slot, sk.rcvbuf)
+            self._lane.sock_rcvbuf(sk.slot, min(sk.rcvbuf, RCVBUF_MOST))
             self.host_settle(sk)
 
     def host_add(self, sk: Sock, family: int, fd: int) -> bool:

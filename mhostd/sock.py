@@ -165,6 +165,7 @@ class Sock:
         wants_control: control messages are to come with each datagram.
         slot: its place in the fast lane, -1 if its data goes over ZeroMQ.
         used: with a slot, octets of records that the client has not taken.
+        rcvbuf_most: what of `rcvbuf` counts.
         heard: goes up when `callers` says something else of a peer than before.
         callers: where a peer last called us from, None if we called it first. An
             answer goes back the way the question came.
@@ -195,6 +196,7 @@ class Sock:
     wants_control: bool = False
     slot: int = -1
     used: Callable[[], int] | None = None
+    rcvbuf_most: int = SK_BUF_MAX
     heard: int = 0
 
     @property
@@ -225,7 +227,7 @@ def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> End:
     As in Linux a datagram is let in while the buffer is not full yet, so one
     larger than the whole buffer still arrives.
     """
-    if sk.rmem_alloc >= sk.rcvbuf:
+    if sk.rmem_alloc >= min(sk.rcvbuf, sk.rcvbuf_most):
         sk.rx_drops += 1
         return DropReason.SOCKET_RCVBUFF
     sk.rmem_queued += record_size(len(datagram.payload), len(datagram.control))

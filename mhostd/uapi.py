@@ -90,7 +90,8 @@ DATA_MAGIC = 0xC1
 # Shared memory (docs/ipc.md): what a client sends for a socket, with a sealed memfd and an
 # end of a pair of sockets; the answer is an errno in four octets, then a text.
 LANE = struct.Struct("=II")  # VERSION, socket number
-LANE_OCTETS = 4096 + 2 * (1 << 20)  # of the memfd
+LANE_RING = 1 << 20  # octets of records, each way
+LANE_OCTETS = 4096 + 2 * LANE_RING  # of the memfd
 
 
 class Record(NamedTuple):

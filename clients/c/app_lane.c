@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "app_lane.h"
 
@@ -13,7 +14,8 @@
 #define OCTET_MS	20	/* how long an octet may take that the daemon is sending */
 #endif
 
-#define LINGER_YIELDS	4
+#define LINGER_NS	50000
+#define LINGER_YIELDS	4	/* at least */
 
 /* The state in which a daemon is given the memory. */
 static void begin(struct app_lane *lane)
@@ -228,23 +230,56 @@ static void take_octets(struct app_lane *lane, bool owed)
 	} while (owed && poll(&near, 1, OCTET_MS) > 0);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 /**
  * app_lane_linger() - let others run a little, in case what is waited for comes at once
+ * @lane:	the socket
  *
- * Cheaper than to sleep and be woken where application, daemon and peer share a core, or
- * where datagrams come one behind the other. Needs no lock.
+ * To sleep and be woken costs more than a datagram does, for the daemon too: while one
+ * comes within LINGER_NS of the other it is better not to. Needs no lock.
  *
  * Return: whether something has come
  */
 bool app_lane_linger(const struct app_lane *lane)
 {
-	for (int i = 0; i < LINGER_YIELDS; i++) {
+	bool dense = atomic_load_explicit(&lane->slept_ns, memory_order_relaxed) < LINGER_NS;
+	uint64_t until = dense ? now_ns() + LINGER_NS : 0;
+	int yields = 0;
+
+	do {
 		sched_yield();
 		if (atomic_load_explicit(&lane->rx.ctl->head, memory_order_acquire) !=
 		    lane->rx.pos)
 			return true;
-	}
+	} while (++yields < LINGER_YIELDS || (dense && now_ns() < until));
 	return false;
+}
+
+/**
+ * app_lane_sleep() - sleep on our end of the pair of sockets; needs no lock
+ * @lane:	the socket
+ * @events:	POLLIN or POLLOUT
+ * @timeout:	for how long, NULL for ever
+ *
+ * Return: as ppoll()
+ */
+int app_lane_sleep(struct app_lane *lane, short events, const struct timespec *timeout)
+{
+	struct pollfd near = { lane->near, events, 0 };
+	uint64_t before = now_ns();
+	int n = ppoll(&near, 1, timeout, NULL), err = errno;
+
+	if (events == POLLIN)
+		atomic_store_explicit(&lane->slept_ns, now_ns() - before, memory_order_relaxed);
+	errno = err;
+	return n;
 }
 
 /**

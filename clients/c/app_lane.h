@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "ring.h"
 
@@ -23,6 +24,7 @@
  * @whole:	super-packets are taken in one piece
  * @taken:	octets of payload of the first record that were taken (a super-packet)
  * @stale:	records before this position are of an earlier session
+ * @slept_ns:	how long somebody slept last who waited for a datagram
  */
 struct app_lane {
 	void *shm;
@@ -34,6 +36,7 @@ struct app_lane {
 	bool whole;
 	size_t taken;
 	uint64_t stale;
+	_Atomic uint64_t slept_ns;
 };
 
 /**
@@ -75,6 +78,7 @@ static inline uint32_t app_lane_errors(const struct app_lane *lane)
 }
 
 bool app_lane_linger(const struct app_lane *lane);
+int app_lane_sleep(struct app_lane *lane, short events, const struct timespec *timeout);
 bool app_lane_arm(struct app_lane *lane);
 void app_lane_raise(struct app_lane *lane);
 void app_lane_settle(struct app_lane *lane);

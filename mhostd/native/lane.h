@@ -20,7 +20,7 @@
 #include "ring.h"
 
 #define LANE_BATCH	64	/* frames, or records for the walk, at a time */
-#define LANE_PUBLISH	16	/* frames after which applications see them that are awake */
+#define LANE_PUBLISH	8	/* frames after which applications see them that are awake */
 #define LANE_RUN	64	/* records that become one super-packet */
 #define LANE_SEGMENTS	512	/* datagrams of a super-packet that an application made */
 #define LANE_BUDGET	1024	/* records of one socket before it is another's turn */
@@ -194,7 +194,7 @@ bool lane_item(struct lane *lane, enum lane_item_kind kind, uint32_t what, const
 	       size_t octets);
 
 size_t lane_up(struct lane *lane, size_t most);
-size_t lane_down(struct lane *lane);
+size_t lane_down(struct lane *lane, uint32_t keep);
 bool lane_drain(struct lane *lane, struct lane_sock *sk, uint32_t timeout_ms);
 void lane_down_key(const struct lane_sock *sk, const struct record *head, uint8_t *key);
 void lane_doorbell(struct lane_sock *sk);

@@ -1,6 +1,7 @@
 /* lane_io.c - the two ways through the fast lane (lane.h), and its thread */
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -16,6 +17,8 @@
 #define PREFIX_MAX	(TUN_PI_LEN + VNET_LEN)
 #define EVENTS		64
 #define HOLD_US		100
+#define LINGER_NS	50000
+#define LINGER_SOCKS	16	/* that it looks at meanwhile, without a doorbell */
 
 static const uint16_t ETH_P_IP = 0x0800, ETH_P_IPV6 = 0x86dd;
 
@@ -523,12 +526,13 @@ static size_t down_sock(struct lane *lane, struct lane_sock *sk)
 /**
  * lane_down() - send what applications have put in their rings
  * @lane:	without its lock
+ * @keep:	so many sockets are soon looked at again
  *
- * A socket with nothing left asks for a doorbell and leaves the queue.
+ * Another socket that has nothing left asks for a doorbell and leaves the queue.
  *
  * Return: how many records it was
  */
-size_t lane_down(struct lane *lane)
+size_t lane_down(struct lane *lane, uint32_t keep)
 {
 	size_t done = 0;
 
@@ -549,6 +553,10 @@ size_t lane_down(struct lane *lane)
 			continue;
 		}
 		if (!sk->at_walk && !sk->broken) {
+			if (lane->n_active <= keep) {
+				i++;
+				continue;
+			}
 			ring_want(&sk->tx.ctl->wake);
 			if (!ring_empty(&sk->tx)) {
 				i++;
@@ -625,16 +633,58 @@ static void on_event(struct lane *lane, const struct epoll_event *event)
 		lane_activate(lane, sk);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/**
+ * struct rest - when the thread sleeps, and when it stays awake a little
+ * @since:	when there was something to do last, in ns
+ * @slept:	how long it slept last, in ns
+ *
+ * To be woken costs more than a datagram does, and most of it is paid by who sends. So
+ * while one comes within LINGER_NS of the other nobody sleeps; who needs the core has it.
+ */
+struct rest {
+	uint64_t since;
+	uint64_t slept;
+};
+
+static bool lingers(const struct rest *rest)
+{
+	return rest->slept < LINGER_NS && now_ns() - rest->since < LINGER_NS;
+}
+
+/* Sleep until there is something to do; how many events that is. */
+static int sleep_on(struct lane *lane, struct rest *rest, struct epoll_event *events)
+{
+	uint64_t before = now_ns();
+	int n = epoll_wait(lane->epoll, events, EVENTS, -1);
+
+	rest->slept = now_ns() - before;
+	return n;
+}
+
 static void *lane_run(void *arg)
 {
 	struct epoll_event events[EVENTS];
+	struct rest rest = { 0 };
 	struct lane *lane = arg;
 	bool busy = true;
+	size_t done = 1;
 
 	while (!atomic_load(&lane->stop)) {
-		size_t done;
-		int n = epoll_wait(lane->epoll, events, EVENTS, busy ? 0 : -1);
+		bool awake = lingers(&rest);
+		int n;
 
+		if (awake && !done)
+			sched_yield();
+		n = busy || awake ? epoll_wait(lane->epoll, events, EVENTS, 0)
+				  : sleep_on(lane, &rest, events);
 		pthread_mutex_lock(&lane->lock);
 		for (int i = 0; i < n; i++)
 			on_event(lane, events + i);
@@ -645,7 +695,9 @@ static void *lane_run(void *arg)
 			if (events[i].data.u64 >> 32 && events[i].data.u64 < UINT64_MAX - 1)
 				done += lane_host_up(lane, (uint32_t)events[i].data.u64,
 						     events[i].data.u64 >> 33);
-		done += lane_down(lane);
+		done += lane_down(lane, awake ? LINGER_SOCKS : 0);
+		if (done)
+			rest.since = now_ns();
 		/* Where the walk has too much, it says when it has not. */
 		busy = ((lane->tun_ready && !lane->hold) || lane->n_active) &&
 		       (done || !lane->walk_full);

@@ -120,7 +120,7 @@ static PyObject *py_run(LaneObject *self, PyObject *none)
 		for (uint32_t i = 0; i < 2 * lane->n_socks; i++)
 			if (lane->socks[i / 2])
 				n += lane_host_up(lane, lane->socks[i / 2]->slot, i % 2);
-		n += lane_down(lane);
+		n += lane_down(lane, 0);
 		all += n;
 	} while (n);
 	Py_END_ALLOW_THREADS

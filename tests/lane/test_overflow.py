@@ -3,6 +3,7 @@
 import pytest
 
 from mhostd.errors import DropReason
+from mhostd.fast import RCVBUF_MOST
 from mhostd.uapi import SockaddrMhost, record_size
 
 PEER4 = SockaddrMhost(2, 9, bytes([10, 77, 0, 101]).ljust(16, b"\0"))
@@ -33,6 +34,28 @@ def test_what_a_full_receive_buffer_drops_is_counted_on_that_socket(node, frame)
     node.receive(frame())
     node.settle()
     assert len(app.take()) == 1
+
+
+def test_a_receive_buffer_larger_than_the_ring_ends_with_it(node, frame):
+    """Else what waits behind the ring would keep its flow from being learned."""
+    app = node.app()
+    app.sk.rcvbuf = 8 << 20
+    node.node.bind(app.sk, "*", 4000)
+    node.fast.changed(app.sk)
+    for i in range(1500):
+        node.receive(frame(bytes(1400)))
+        if i % 500 == 499:
+            node.settle()
+    node.fast.sync()
+    assert not app.sk.receive_queue
+    taken = -(-RCVBUF_MOST // record_size(1400))
+    assert (app.sk.rx_datagrams, app.sk.rx_drops) == (taken, 1500 - taken)
+    assert len(app.take()) == taken
+    for _ in range(2):
+        node.receive(frame(b"more"))
+        node.lane.run()
+    assert node.node.core.drops == {DropReason.SOCKET_RCVBUFF: 1500 - taken}
+    assert [each[0] for each in app.take()] == [b"more", b"more"]  # without the walk
 
 
 def test_frames_beyond_the_walks_queue_are_dropped_by_name(node, frame):

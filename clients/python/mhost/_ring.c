@@ -295,7 +295,6 @@ static PyObject *py_sleep(RingObject *self, PyObject *args)
 		until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
 	}
 	do {
-		struct pollfd fd = { self->lane.near, room ? POLLOUT : POLLIN, 0 };
 		struct timespec left, *wait = NULL;
 
 		if (timeout != Py_None) {
@@ -315,7 +314,7 @@ static PyObject *py_sleep(RingObject *self, PyObject *args)
 			wait = &left;
 		}
 		Py_BEGIN_ALLOW_THREADS
-		n = ppoll(&fd, 1, wait, NULL);
+		n = app_lane_sleep(&self->lane, room ? POLLOUT : POLLIN, wait);
 		Py_END_ALLOW_THREADS
 		if (n < 0 && (errno != EINTR || PyErr_CheckSignals()))
 			return PyErr_Occurred() ? NULL : PyErr_SetFromErrno(PyExc_OSError);
