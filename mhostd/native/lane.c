@@ -334,6 +334,8 @@ void lane_deliver(struct lane *lane, struct lane_sock *sk, const struct record *
 		sk->rx_drops += segments;
 		return;
 	}
+	if (sk->rx.pos - sk->rx.other > sk->rcvbuf / 2)
+		lane->crowded = true;	/* as far as we have looked */
 	copy.length = (uint32_t)octets;
 	memcpy(at, &copy, sizeof(copy));
 	at += sizeof(copy);

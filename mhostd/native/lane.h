@@ -170,6 +170,7 @@ struct lane {
 	size_t items_used;
 	uint32_t n_items;
 	uint32_t n_frames;	/* of them, frames and datagrams of the host kernel */
+	bool crowded;		/* a receive buffer was half full: its application is slow */
 	bool walk_full;		/* something did not fit, until the walk takes them */
 	uint16_t marks[LANE_MARKS];
 

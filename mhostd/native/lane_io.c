@@ -123,6 +123,7 @@ static void one_up(struct lane *lane, const uint8_t *octets, size_t len)
 size_t lane_up(struct lane *lane, size_t most)
 {
 	size_t prefix = TUN_PI_LEN + (lane->vnet ? VNET_LEN : 0), n;
+	bool crowded = false;
 
 	for (n = 0; n < most && lane->tun_ready && !lane->hold; n++) {
 		ssize_t len = read(lane->tun, lane->frame, prefix + FRAME_MAX);
@@ -137,9 +138,15 @@ size_t lane_up(struct lane *lane, size_t most)
 		}
 		pthread_mutex_lock(&lane->lock);
 		one_up(lane, lane->frame, (size_t)len);
-		if (n % LANE_PUBLISH == LANE_PUBLISH - 1)
+		if (n % LANE_PUBLISH == LANE_PUBLISH - 1) {
 			lane_publish_some(lane);
+			crowded = lane->crowded;
+			lane->crowded = false;
+		}
 		pthread_mutex_unlock(&lane->lock);
+		if (crowded)
+			sched_yield();
+		crowded = false;
 	}
 	if (n) {
 		pthread_mutex_lock(&lane->lock);
