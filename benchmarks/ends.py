@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab import Host
@@ -31,6 +33,7 @@ class Bench:
     def __init__(self, a: Host, b: Host, directory: Path) -> None:
         """Build the programs in C in that directory."""
         self.a, self.b = a, b
+        self._cores: dict[Host, str] = {}
         self._peer = str(directory / "peer")
         gcc = ["gcc", "-O2", "-std=gnu11", "-D_GNU_SOURCE", "-o"]
         subprocess.run([*gcc, self._peer, str(HERE / "peer.c")], check=True)
@@ -50,12 +53,32 @@ class Bench:
         """Start a kernel UDP program (peer.c)."""
         return self._start(host, self._peer, *argv)
 
-    @staticmethod
-    def _start(host: Host, *argv: object) -> subprocess.Popen[str]:
+    def _start(self, host: Host, *argv: object) -> subprocess.Popen[str]:
+        core = self._cores.get(host)
+        pinned = ("taskset", "-c", core) if core else ()
         process: subprocess.Popen[str] = host.popen(
-            *map(str, argv), stdout=subprocess.PIPE, text=True
+            *pinned, *map(str, argv), stdout=subprocess.PIPE, text=True
         )
         return process
+
+    @contextlib.contextmanager
+    def pinned(self, a: str, b: str) -> Iterator[None]:
+        """What runs on a host has that core meanwhile, and no other."""
+        self._cores = {self.a: a, self.b: b}
+        for host, core in self._cores.items():
+            self._move(host, core)
+        try:
+            yield
+        finally:
+            self._cores = {}
+            for host in (self.a, self.b):
+                self._move(host, f"0-{(os.cpu_count() or 1) - 1}")
+
+    @staticmethod
+    def _move(host: Host, cores: str) -> None:
+        if host.daemon:
+            command = ["taskset", "-acp", cores, str(host.daemon.pid)]
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
     def sending(self, path: str, how: str, mode: str, size: int = 64, kind: str = "") -> float:
         """Datagrams per second that arrive at a kernel peer."""
@@ -140,22 +163,13 @@ class Bench:
         result(sender)
         return per_s
 
-    def round_trips(self, path: str, core: str = "") -> Figures:
+    def round_trips(self, path: str) -> Figures:
         """Microseconds from sendto() to the end of recv(), 64 octets."""
         echo = self.peer(self.b, "echo", "single", PEER[path], 64, 1)
         kind = "kernel" if path == "kernel" else "mhost"
-        argv = (LOAD, kind, "rtt", PEER[path], line(echo), 64, SECONDS)
-        pinned = ("taskset", "-c", core) if core else ()
-        if core:
-            pids = [echo.pid, *([self.a.daemon.pid] if self.a.daemon else [])]
-            for pid in pids:
-                subprocess.run(["taskset", "-acp", core, str(pid)], stdout=subprocess.DEVNULL)
-        times = result(self._start(self.a, *pinned, sys.executable, *argv))
+        client = self.load(self.a, kind, "rtt", PEER[path], line(echo), 64, SECONDS)
+        times = result(client)
         result(echo)
-        if core and self.a.daemon:
-            every = f"0-{(os.cpu_count() or 1) - 1}"
-            command = ["taskset", "-acp", every, str(self.a.daemon.pid)]
-            subprocess.run(command, stdout=subprocess.DEVNULL)
         return times
 
     def binds(self, path: str) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import statistics
@@ -65,7 +66,7 @@ def rows_of_rates() -> list[Measured]:
         Measured("sendmmsg of 1400 octets to a GRO peer, against C sendmmsg",
                  lambda b: b.sending("inet", "sendmmsg", "gro", 1400),
                  lambda b: b.c_sending("mmsg", 1400), 10),
-        *(c_row(role, size, wanted) for role, size, wanted in C_ROWS),
+        *c_rows(),
         Measured("sendmmsg over ZeroMQ alone, to a GRO peer",
                  lambda b: b.sending("inet", "sendmmsg", "gro", kind="zmq"), one_by_one, 8),
         Measured("recvmmsg over ZeroMQ alone, from a GSO sender",
@@ -79,10 +80,6 @@ def rows_of_rates() -> list[Measured]:
                  lambda b: b.between(b.b, PEER["kernel"], "kernel", "send"), 12),
         Measured("delegated: sendmmsg to a GRO peer",
                  lambda b: b.sending("host_inet", "sendmmsg", "gro"), one_by_one, 8),
-        *(Measured(f"echo in C, window of {count}",
-                   lambda b, count=count: b.window("ring", count),
-                   lambda b, count=count: b.window("kernel", count), wanted)
-          for count, wanted in ((32, 0.95), (8, 0.4))),
         Measured("delegated: recv from an ordinary sender",
                  lambda b: b.receiving("host_inet", "recv", "single"),
                  lambda b: b.receiving("kernel", "recv", "single"), 1.0),
@@ -90,14 +87,41 @@ def rows_of_rates() -> list[Measured]:
     return [row for row in rows if ROWS.search(row.name)]
 
 
-def c_row(role: str, size: int, wanted: float) -> Measured:
-    """A C program on the memory of a socket, and one with the kernel's own offload."""
-    name = f"C program, {role} {size} octets in bulk"
-    if role == "send":
-        return Measured(name, lambda b: b.sending("inet", "send", "gro", size, "ring"),
-                        lambda b: b.c_sending("gso", size), wanted)  # fmt: skip
-    return Measured(name, lambda b: b.receiving("inet", "recv", "gso", size, "ring"),
-                    lambda b: b.c_receiving(size), wanted)  # fmt: skip
+def c_rows() -> list[Measured]:
+    """C programs on the memory of a socket, against those with the kernel's own offload."""
+    rows = []
+    for role, size, wanted in C_ROWS:
+        name = f"C program, {role} {size} octets in bulk"
+        if role == "send":
+            rows.append(Measured(
+                name, lambda b, size=size: b.sending("inet", "send", "gro", size, "ring"),
+                lambda b, size=size: b.c_sending("gso", size), wanted,
+            ))  # fmt: skip
+        else:
+            rows.append(Measured(
+                name, lambda b, size=size: b.receiving("inet", "recv", "gso", size, "ring"),
+                lambda b, size=size: b.c_receiving(size), wanted,
+            ))  # fmt: skip
+    for count, wanted in ((32, 0.95), (8, 0.4)):
+        rows.append(Measured(
+            f"echo in C, window of {count}", lambda b, n=count: b.window("ring", n),
+            lambda b, n=count: b.window("kernel", n), wanted,
+        ))  # fmt: skip
+    return [*rows, *(apart(row) for row in rows)]
+
+
+def apart(row: Measured) -> Measured:
+    """The same, each host on a core of its own, as two machines have."""
+
+    def on_cores(measure: Callable[[Bench], float]) -> Callable[[Bench], float]:
+        def pinned(bench: Bench) -> float:
+            with bench.pinned("1", "0"):
+                return measure(bench)
+
+        return pinned
+
+    name = f"{row.name}, hosts apart"
+    return Measured(name, on_cores(row.ours), on_cores(row.kernel), row.at_least)
 
 
 def median_row(
@@ -136,19 +160,22 @@ def alternate(bench: Bench, rows: list[Measured]) -> list[Row]:
 
 
 def round_trip_rows(bench: Bench) -> list[Row]:
-    """Round trips, the peer wherever the kernel puts it, and all on one core."""
+    """Round trips: wherever the kernel puts the peer, on the other core, all on one core."""
     found = []
+    places = (("", ()), (", peer on the other core", ("1", "0")), (", one core", ("0", "0")))
     for path in ("inet", "host_inet"):
-        for where, core, wanted in (("", "", 1.3), (", all on one core", "0", 2.0)):
+        for where, cores in places:
             name = f"64 octets, {path}{where}"
             if not ROWS.search(f"round trip {name}"):
                 continue
             times, theirs = [], []
-            for _ in range(ROUNDS):
-                theirs.append(bench.round_trips("kernel", core))
-                times.append(bench.round_trips(path, core))
+            with bench.pinned(*cores) if cores else contextlib.nullcontext():
+                for _ in range(ROUNDS):
+                    theirs.append(bench.round_trips("kernel"))
+                    times.append(bench.round_trips(path))
             for key in ("p50_us", "p99_us"):
                 mine, kernel = [t[key] for t in times], [t[key] for t in theirs]
+                wanted = 2.0 if cores == ("0", "0") else 1.3
                 at_most = wanted if key == "p50_us" else None
                 name_of = f"round trip {key[:3]}, {name}"
                 found.append(median_row(name_of, "us", mine, kernel, at_most))
