@@ -24,7 +24,7 @@ from mhostd.dev import NetCore, NetDevice
 from mhostd.errors import DropReason, MhostError, Verdict
 from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
-from mhostd.sock import SK_BUF_MAX, Datagram, Sock, sock_dequeue
+from mhostd.sock import SK_BUF_MAX, Datagram, Sock, sock_dequeue, sock_rfree
 from mhostd.structs import MhostProto, UdpOps
 from mhostd.uapi import (
     AF_INET,
@@ -139,8 +139,13 @@ class FastLane:
             self._lane.forget_port(each)
         if sk.slot >= 0:
             self._lane.forget_sock(sk.slot)
-            self._lane.sock_rcvbuf(sk.slot, min(sk.rcvbuf, RCVBUF_MOST))
+            self.limit(sk)
             self.host_settle(sk)
+
+    def limit(self, sk: Sock) -> None:
+        """What of the receive buffer is left for the ring."""
+        left = min(sk.rcvbuf, RCVBUF_MOST) - sk.rmem_sent
+        self._lane.sock_rcvbuf(sk.slot, max(0, left))
 
     def host_add(self, sk: Sock, family: int, fd: int) -> bool:
         """Have the lane receive and send through a socket of the host kernel."""
@@ -221,6 +226,7 @@ class FastLane:
             if not self._lane.put(sk.slot, pack_record(record)):
                 return False
             sock_dequeue(sk)
+            sock_rfree(sk, record_size(len(first.payload), len(first.control)))  # in the ring
         return True
 
     def learn_up(self, sk: Sock, datagram: Datagram) -> None:

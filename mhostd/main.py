@@ -31,6 +31,7 @@ from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
 from mhostd.ipc.door import Door, chgrp
 from mhostd.ipc.handover import Handover
+from mhostd.ipc.pump import Pumps
 from mhostd.ipc.show import Show
 from mhostd.links import Link, Links
 from mhostd.lock import DeviceLock, SocketLock
@@ -177,6 +178,7 @@ class Daemon:
             self._fast.sync if self._fast else lambda: None,
         )
         lane_socket = f"{config.ipc.socket.removeprefix('ipc://')}.lane" if self._fast else ""
+        pumps = Pumps(self._fast, poller.watch) if self._fast else None
         self._calls = calls = Calls(
             stack.af_mhost,
             stack.table,
@@ -186,6 +188,7 @@ class Daemon:
             Admin(stack.table, stack.l3_set),
             config.ipc.admin_socket,
             self._fast,
+            pumps,
             lane_socket,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -200,16 +203,19 @@ class Daemon:
         )
         cleanup.callback(admin.close)
         self._doors = (app, admin)
-        calls.send = lambda client, event: (admin if client.admin else app).send(client, event)
+        send = calls.send = lambda client, event: (admin if client.admin else app).send(
+            client, event
+        )
         for door in self._doors:
             for fd, callback in door.filenos():
                 poller.watch(fd, callback)
-        if self._fast is not None:
+        if self._fast is not None and pumps is not None:
+            pumps.send = send
             self._fast.records, self._fast.gone = calls.ring, calls.gone
             self._fast.hand_over = calls.flush
             socks = stack.af_mhost.socks
             admit = lambda path: chgrp(path, ipc.group) if ipc.group else None  # noqa: E731
-            handover = Handover(lane_socket, self._fast, socks, poller.watch, admit)
+            handover = Handover(lane_socket, self._fast, pumps, socks, poller.watch, admit)
             cleanup.callback(handover.close)
         self._retrying = False
         self._timer_s: float | None = None

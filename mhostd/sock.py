@@ -163,9 +163,10 @@ class Sock:
         structures: memberships and the interface for multicast, the same.
         device: name of the only device it uses (SO_BINDTODEVICE); empty is any.
         wants_control: control messages are to come with each datagram.
-        slot: its place in the fast lane, -1 if its data goes over ZeroMQ.
-        used: with a slot, octets of records that the client has not taken.
+        slot: its place in the fast lane, -1 if it has no rings.
+        used: with a slot, octets of records that are in the ring.
         rcvbuf_most: what of `rcvbuf` counts.
+        pumped: its rings are the daemon's own, its data goes over ZeroMQ.
         heard: goes up when `callers` says something else of a peer than before.
         callers: where a peer last called us from, None if we called it first. An
             answer goes back the way the question came.
@@ -197,12 +198,13 @@ class Sock:
     slot: int = -1
     used: Callable[[], int] | None = None
     rcvbuf_most: int = SK_BUF_MAX
+    pumped: bool = False
     heard: int = 0
 
     @property
     def rmem_alloc(self) -> int:
         """Octets of records that wait, here and in the client (sk_rmem_alloc)."""
-        return self.rmem_queued + (self.used() if self.used else self.rmem_sent)
+        return self.rmem_queued + self.rmem_sent + (self.used() if self.used else 0)
 
 
 def sock_called(sk: Sock, key: CallerKey, heard: Heard | None) -> None:

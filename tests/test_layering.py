@@ -21,8 +21,8 @@ TABLE = {
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost",
     5: "fast l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
     6: "tun eth lo host_udp netlink resolver name_service privileges lock poller "
-    "ipc.admin ipc.calls ipc.door ipc.handover ipc.show",
-    7: "init",
+    "ipc.admin ipc.door ipc.pump ipc.show",
+    7: "init ipc.calls ipc.handover",
     8: "main",
     9: "__main__",
 }

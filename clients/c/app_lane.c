@@ -1,12 +1,14 @@
 /* app_lane.c - the application's side of a socket in shared memory (app_lane.h) */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "app_lane.h"
 
@@ -34,6 +36,36 @@ static void begin(struct app_lane *lane)
 	ring_want(&lane->rx.ctl->wake);
 	if (!ring_empty(&lane->rx))
 		app_lane_raise(lane);
+}
+
+/**
+ * app_lane_make() - what the daemon is to be given of a socket
+ * @memfd:	LANE_OCTETS, sealed
+ * @near:	our end of a pair of sockets
+ * @far:	the daemon's
+ *
+ * Return: 0, or -1 with errno set and all three -1
+ */
+int app_lane_make(int *memfd, int *near, int *far)
+{
+	int pair[2] = { -1, -1 }, least = 1, err;
+
+	*near = *far = -1;
+	*memfd = memfd_create("mhost", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*memfd >= 0 && !ftruncate(*memfd, LANE_OCTETS) &&
+	    !fcntl(*memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) &&
+	    !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &least, sizeof(least));
+		*near = pair[0];
+		*far = pair[1];
+		return 0;
+	}
+	err = errno;
+	if (*memfd >= 0)
+		close(*memfd);
+	*memfd = -1;
+	errno = err;
+	return -1;
 }
 
 /**

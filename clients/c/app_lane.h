@@ -59,6 +59,7 @@ struct datagram {
 	size_t part;
 };
 
+int app_lane_make(int *memfd, int *near, int *far);
 int app_lane_open(struct app_lane *lane, int memfd, int near, int far);
 int app_lane_move(struct app_lane *lane, int memfd);
 void app_lane_close(struct app_lane *lane);

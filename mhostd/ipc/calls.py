@@ -17,6 +17,7 @@ from typing import Any
 from mhostd.af_mhost import AfMhost
 from mhostd.errors import HostUnresolvedError, MhostError
 from mhostd.fast import FastLane
+from mhostd.ipc.pump import Pumps
 from mhostd.mhost_table import MhostTable, host_key
 from mhostd.sock import Client, Datagram, SkError, Sock, sock_dequeue, sock_rfree
 from mhostd.structs import Answer, ProtoOps
@@ -24,6 +25,7 @@ from mhostd.uapi import (
     AF_INET,
     AF_INET6,
     AF_MHOST,
+    DATA_HLEN,
     RECORD_CONNECTED,
     RECORD_REPLY,
     VERSION,
@@ -88,6 +90,7 @@ class Calls:
         admin: Callable[[AdminRequest], Any],
         admin_socket: str,
         fast: FastLane | None = None,
+        pumps: Pumps | None = None,
         lane_socket: str = "",
     ) -> None:
         self._af_mhost = af_mhost
@@ -98,6 +101,7 @@ class Calls:
         self._admin = admin
         self._admin_socket = admin_socket
         self._fast = fast
+        self._pumps = pumps
         self._lane_socket = lane_socket
         self._instance = os.urandom(8).hex()
         self._sessions = itertools.count(1)
@@ -115,6 +119,8 @@ class Calls:
             sk = client.socks.get(request.sock)
             if sk is not None:
                 sock_rfree(sk, request.octets)
+                if self._fast is not None and sk.slot >= 0:
+                    self._fast.limit(sk)
             return
         try:
             self._dispatch(client, request, answer)
@@ -220,6 +226,8 @@ class Calls:
         if sk.number not in sk.client.socks:
             return
         self._ready.pop(sk, None)
+        if self._pumps is not None:
+            self._pumps.close(sk)
         if self._fast is not None and sk.slot >= 0:
             self._fast.release(sk)
         self._af_mhost.mhost_release(sk)
@@ -255,11 +263,15 @@ class Calls:
 
     def records(self, client: Client, message: bytes, answer: Answer) -> None:
         """Send each record of a data message from the socket that its prefix names."""
-        number, records = unpack_data(message)
-        first = client.socks.get(number)
-        if first is not None and self._fast is not None and first.slot >= 0:
-            self._fast.catch_up(first)
-        for record in records:
+        number, _records = unpack_data(message)
+        first, at = client.socks.get(number), DATA_HLEN
+        if first is not None and self._fast is not None:
+            pumps = self._pumps_of(first)
+            if pumps is not None:
+                at = pumps.put(first, message)
+            elif first.slot >= 0:
+                self._fast.catch_up(first)
+        for record in unpack_records(message, at):
             sk = client.socks.get(number)  # the client may go while this lasts
             if sk is not None:
                 self._on_record(sk, record, answer)
@@ -377,9 +389,11 @@ class Calls:
 
     def flush(self) -> None:
         """Hand over what has been queued since the last wake, a batch for each socket."""
+        if self._pumps is not None:
+            self._pumps.flush()
         ready, self._ready = self._ready, {}
         for sk in ready:
-            if self._fast is not None and sk.slot >= 0:
+            if self._fast is not None and (sk.slot >= 0 or self._pumps_of(sk)):
                 for datagram in sk.receive_queue:
                     self._tell(sk.client, datagram.source)
                 if not self._fast.deliver(sk):
@@ -402,7 +416,13 @@ class Calls:
     @property
     def waiting(self) -> bool:
         """Some client's backlog is full: flush() should be called again soon."""
-        return bool(self._ready)
+        return bool(self._ready) or (self._pumps is not None and self._pumps.waiting)
+
+    def _pumps_of(self, sk: Sock) -> Pumps | None:
+        """Who pumps for a socket, from its first datagram on, if it has no shared memory."""
+        if self._pumps is None or (sk.slot >= 0 and not sk.pumped):
+            return None
+        return self._pumps if sk.pumped or self._pumps.open(sk) else None
 
     def _push(self, sk: Sock) -> bool:
         taken: list[tuple[bytes, Datagram]] = []

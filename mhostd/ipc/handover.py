@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mhostd.errors import MhostError
 from mhostd.fast import FastLane
+from mhostd.ipc.pump import Pumps
 from mhostd.sock import Sock
 from mhostd.structs import Watch
 from mhostd.uapi import LANE, VERSION
@@ -44,6 +45,7 @@ class Handover:
         self,
         path: str,
         fast: FastLane,
+        pumps: Pumps,
         socks: dict[int, Sock],
         watch: Watch,
         admit: Callable[[str], object],
@@ -53,6 +55,7 @@ class Handover:
         Args:
             path: of the listener; whoever may not use it is kept out by its mode.
             fast: who takes the descriptors.
+            pumps: those of the sockets that have sent or received something already.
             socks: by number.
             watch: of the poller.
             admit: lets the group in that may use the ZeroMQ socket.
@@ -62,6 +65,7 @@ class Handover:
         """
         self._path = path
         self._fast = fast
+        self._pumps = pumps
         self._socks = socks
         self._watch = watch
         self._clients: dict[int, socket.socket] = {}
@@ -153,6 +157,8 @@ class Handover:
         sk = self._socks.get(number)
         if sk is None or (sk.client.pid, sk.client.uid) != (pid, uid):
             raise MhostError(errno.EBADF, f"lane: socket {number} is not this process's")
+        if sk.pumped:
+            self._pumps.give_way(sk)
         if sk.slot >= 0:
             raise MhostError(errno.EBUSY, f"lane: socket {number} has shared memory already")
         try:

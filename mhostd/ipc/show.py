@@ -103,7 +103,7 @@ class Show:
                 "pid": sk.client.pid,
                 "uid": sk.client.uid,
                 "program": sk.client.program,
-                "lane": "shm" if sk.slot >= 0 else "zmq",
+                "lane": "shm" if sk.slot >= 0 and not sk.pumped else "zmq",
                 "local": self._local(sk),
                 "port": sk.sport,
                 "peer": self._table.mhost_ntop(sk.peer) if sk.peer else None,

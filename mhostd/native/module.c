@@ -151,11 +151,18 @@ static PyMethodDef methods[] = {
 
 static int module_exec(PyObject *module)
 {
-	PyObject *lane = PyType_FromSpec(&lane_spec);
-	int err = lane ? PyModule_AddObjectRef(module, "Lane", lane) : -1;
+	PyType_Spec *specs[] = { &lane_spec, &pump_spec };
+	const char *names[] = { "Lane", "Pump" };
 
-	Py_XDECREF(lane);
-	return err;
+	for (int i = 0; i < 2; i++) {
+		PyObject *type = PyType_FromSpec(specs[i]);
+		int err = type ? PyModule_AddObjectRef(module, names[i], type) : -1;
+
+		Py_XDECREF(type);
+		if (err)
+			return -1;
+	}
+	return 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {
