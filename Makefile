@@ -12,7 +12,7 @@ ASAN := build/asan
 FUZZ := build/fuzz
 FUZZ_S ?= 5  # seconds for each target
 FUZZ_APT := clang libclang-rt-14-dev
-FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c ring.c udp.c) clients/c/app_lane.c
+FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c udp.c) clients/c/app_lane.c
 
 .PHONY: all demo test test-all bench asan fuzz check format setup clean
 all: check test
@@ -45,7 +45,7 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 fuzz: setup  # what parses octets of strangers, under libFuzzer; FUZZ_S=600 looks longer
 	@$(call apt,$(FUZZ_APT))
 	@mkdir -p $(FUZZ)
-	@set -e; for t in frame ring; do \
+	@set -e; for t in frame packed ring; do \
 		echo "fuzz: $$t, $(strip $(FUZZ_S)) s"; \
 		clang -g -O1 -std=c11 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined \
 			-fno-sanitize-recover=all -DOCTET_MS=0 -Imhostd/native -Iclients/c \

@@ -45,8 +45,8 @@ from mhostd.udp.udp_mhost import UdpMhost
 
 log = logging.getLogger(__name__)
 
-# Of SO_RCVBUF, what counts: so much in a ring, and it has room for one more, with a pad.
-RCVBUF_MOST = LANE_RING - 2 * record_size(UDP_PAYLOAD_MAX, CONTROL_MAX)
+# Octets of records in a ring that still has room for one more, with a pad.
+RING_MOST = LANE_RING - 2 * record_size(UDP_PAYLOAD_MAX, CONTROL_MAX)
 
 DRAIN_MS = 50  # how long a call waits for what its socket has sent before it
 DRAIN_TRIES = 100  # batches of LANE_BATCH records (lane.h) that the walk takes for it
@@ -114,8 +114,8 @@ class FastLane:
         Raises:
             OSError: EINVAL if a descriptor is not what it should be, EBUSY if it does.
         """
-        sk.slot = self._lane.sock_add(memfd, far, min(sk.rcvbuf, RCVBUF_MOST))
-        sk.rcvbuf_most = RCVBUF_MOST
+        sk.slot = self._lane.sock_add(memfd, far, min(sk.rcvbuf, RING_MOST))
+        sk.ring_most = RING_MOST
         sk.used = partial(self._lane.used, sk.slot)
         self._socks[sk.slot] = sk
         self._counts[sk] = (0, 0, 0)
@@ -129,7 +129,7 @@ class FastLane:
         self._lane.sock_del(sk.slot)
         del self._socks[sk.slot], self._counts[sk], self._heard[sk]
         self._done.pop(sk.slot, None)
-        sk.slot, sk.used, sk.rcvbuf_most = -1, None, SK_BUF_MAX
+        sk.slot, sk.used, sk.ring_most = -1, None, SK_BUF_MAX
 
     def changed(self, sk: Sock, port: int = 0) -> None:
         """A socket is bound, connected or set otherwise than before, or has let a port go."""
@@ -144,8 +144,8 @@ class FastLane:
 
     def limit(self, sk: Sock) -> None:
         """What of the receive buffer is left for the ring."""
-        left = min(sk.rcvbuf, RCVBUF_MOST) - sk.rmem_sent
-        self._lane.sock_rcvbuf(sk.slot, max(0, left))
+        left = max(0, sk.rcvbuf - sk.rmem_sent)
+        self._lane.sock_rcvbuf(sk.slot, min(left, RING_MOST))
 
     def host_add(self, sk: Sock, family: int, fd: int) -> bool:
         """Have the lane receive and send through a socket of the host kernel."""

@@ -165,7 +165,7 @@ class Sock:
         wants_control: control messages are to come with each datagram.
         slot: its place in the fast lane, -1 if it has no rings.
         used: with a slot, octets of records that are in the ring.
-        rcvbuf_most: what of `rcvbuf` counts.
+        ring_most: octets of records that may wait here.
         pumped: its rings are the daemon's own, its data goes over ZeroMQ.
         heard: goes up when `callers` says something else of a peer than before.
         callers: where a peer last called us from, None if we called it first. An
@@ -197,7 +197,7 @@ class Sock:
     wants_control: bool = False
     slot: int = -1
     used: Callable[[], int] | None = None
-    rcvbuf_most: int = SK_BUF_MAX
+    ring_most: int = SK_BUF_MAX
     pumped: bool = False
     heard: int = 0
 
@@ -229,7 +229,8 @@ def sock_queue_rcv_skb(sk: Sock, datagram: Datagram) -> End:
     As in Linux a datagram is let in while the buffer is not full yet, so one
     larger than the whole buffer still arrives.
     """
-    if sk.rmem_alloc >= min(sk.rcvbuf, sk.rcvbuf_most):
+    waits = sk.rmem_alloc
+    if waits >= sk.rcvbuf or waits - sk.rmem_sent >= sk.ring_most:
         sk.rx_drops += 1
         return DropReason.SOCKET_RCVBUFF
     sk.rmem_queued += record_size(len(datagram.payload), len(datagram.control))

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "app_lane.h"
+#include "packed.h"
 
 #ifndef OCTET_MS
 #define OCTET_MS	20	/* how long an octet may take that the daemon is sending */
@@ -204,9 +205,31 @@ bool app_lane_pop(struct app_lane *lane, const struct datagram *datagram)
 	if (lane->taken + control + RECORD_HLEN < datagram->head.length)
 		return true;	/* a super-packet, and more of it */
 	lane->taken = 0;
+	lane->consumed += record_align(datagram->head.length);
 	ring_pop(&lane->rx, &datagram->head);
 	ring_release(&lane->rx);
 	return true;
+}
+
+/**
+ * app_lane_fill() - what has come over ZeroMQ, as the daemon would put it there
+ * @lane:	a socket whose memory the daemon has not been given
+ * @octets:	records, one behind the other
+ * @len:	octets
+ *
+ * Return: how many of the octets; what follows has no room, or is no record
+ */
+size_t app_lane_fill(struct app_lane *lane, const uint8_t *octets, size_t len)
+{
+	struct ring rx;
+	size_t done;
+
+	ring_open(&rx, lane->shm, false, true);
+	done = packed_put(&rx, octets, len);
+	ring_publish(&rx);
+	if (ring_wanted(&rx.ctl->wake))
+		send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return done;
 }
 
 /* --- what is sent */

@@ -23,6 +23,7 @@
  * @claimed:	we have cleared @rx.ctl->wake ourselves, so that no octet comes
  * @whole:	super-packets are taken in one piece
  * @taken:	octets of payload of the first record that were taken (a super-packet)
+ * @consumed:	octets of records that were taken, until somebody gives credit for them
  * @stale:	records before this position are of an earlier session
  * @slept_ns:	how long somebody slept last who waited for a datagram
  */
@@ -35,6 +36,7 @@ struct app_lane {
 	bool claimed;
 	bool whole;
 	size_t taken;
+	uint64_t consumed;
 	uint64_t stale;
 	_Atomic uint64_t slept_ns;
 };
@@ -66,6 +68,8 @@ void app_lane_close(struct app_lane *lane);
 
 enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram);
 bool app_lane_pop(struct app_lane *lane, const struct datagram *datagram);
+
+size_t app_lane_fill(struct app_lane *lane, const uint8_t *octets, size_t len);
 
 uint8_t *app_lane_reserve(struct app_lane *lane, const struct record *head, size_t payload,
 			  enum ring_says *says);

@@ -107,6 +107,7 @@ class Calls:
         self._sessions = itertools.count(1)
         self._ready: dict[Sock, None] = {}
         self._parked: dict[Client, int] = {}
+        self._walked: set[Sock] = set()  # what they send in this wake is behind a walk
         self._answers: list[tuple[Answer, Reply]] = []
         self.send: Send = lambda _client, _event: True
         self.ops = ProtoOps(self.request, self.records, self.release)
@@ -267,8 +268,10 @@ class Calls:
         first, at = client.socks.get(number), DATA_HLEN
         if first is not None and self._fast is not None:
             pumps = self._pumps_of(first)
-            if pumps is not None:
+            if pumps is not None and first not in self._walked:
                 at = pumps.put(first, message)
+                if at < len(message):
+                    self._walked.add(first)
             elif first.slot >= 0:
                 self._fast.catch_up(first)
         for record in unpack_records(message, at):
@@ -409,6 +412,7 @@ class Calls:
 
         What its application sends next may go by the fast lane, and not before it.
         """
+        self._walked.clear()
         answers, self._answers = self._answers, []
         for answer, reply in answers:
             answer(reply)

@@ -15,9 +15,9 @@ from mhostd import native
 from mhostd.fast import FastLane
 from mhostd.sock import Client, Sock
 from mhostd.structs import Watch
-from mhostd.uapi import DATA_HLEN, pack_data
+from mhostd.uapi import DATA_HLEN, MESSAGE_MAX, pack_data
 
-BATCH_OCTETS = 1 << 17  # of records in one data message
+BATCH_OCTETS = MESSAGE_MAX - DATA_HLEN  # of records in one data message
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +62,15 @@ class Pumps:
         Returns:
             The octet at which the first begins that the walk is to send.
         """
-        at = DATA_HLEN
+        at, drained = DATA_HLEN, False
         while at < len(message) and sk in self._pumps:
             there = self._pumps[sk].put(message, at)
-            if there == len(message):
-                return there
-            self._fast.catch_up(sk)  # a full ring, or one that is not plain
-            if there == at:
-                break
+            if there == at and drained:
+                break  # not for want of room
             at = there
+            if at < len(message):
+                self._fast.catch_up(sk)
+                drained = True
         return at
 
     def _on_readable(self, sk: Sock) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import select
 import socket
 import struct
+import time
 
 import pytest
 
@@ -20,15 +22,20 @@ from mhostd.fast import FastLane
 from mhostd.host_udp import HostUdp
 from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
+from mhostd.ipc.pump import Pumps
 from mhostd.ipc.show import Show
 from mhostd.skb import SkBuff
 from mhostd.sock import Client
 from mhostd.uapi import (
+    DATA_HLEN,
     LANE_OCTETS,
+    Consumed,
     Hello,
     Record,
     Socket,
+    pack_data,
     pack_record,
+    unpack_data,
     unpack_records,
 )
 
@@ -122,6 +129,52 @@ class App:
         os.close(self.memfd)
 
 
+class ZmqApp:
+    """One that gives no memory: data messages either way, and credit.
+
+    Attributes:
+        credits: whether take() gives it.
+    """
+
+    def __init__(self, node, sk):
+        self.node = node
+        self.sk = sk
+        self.credits = True
+
+    def send(self, payload, sa, flags=0, segment_size=0):
+        return self.message(record_of(sa, payload, flags, segment_size))
+
+    @staticmethod
+    def record(payload, sa, flags=0):
+        return record_of(sa, payload, flags)
+
+    def message(self, *records):
+        """Several in one message."""
+        message = pack_data(self.sk.number, b"".join(map(pack_record, records)))
+        self.node.calls.records(self.node.client, message, self.node.answers.append)
+        return True
+
+    def take(self):
+        """All that has come, as App.take()."""
+        found, octets = [], 0
+        for message in [each for each in self.node.answers if isinstance(each, bytes)]:
+            number, records = unpack_data(message)
+            if number != self.sk.number:
+                continue
+            self.node.answers.remove(message)
+            octets += len(message) - DATA_HLEN
+            for record in records:
+                assert not record.segment_size
+                found.append((record.payload, record.sa, record.cookie))
+        if octets and self.credits:
+            consumed = Consumed(self.sk.number, octets)
+            self.node.calls.request(self.node.client, consumed, self.node.answers.append)
+        return found
+
+    def close(self):
+        pass
+
+
 def record_of(sa, payload, flags=0, segment_size=0):
     return Record(sa, payload, flags, segment_size)
 
@@ -156,8 +209,11 @@ class LaneNode:
         answers: what the application would be told over ZeroMQ.
     """
 
-    def __init__(self, make_node, tun=None, uso=True, host=False):
+    def __init__(self, make_node, tun=None, uso=True, host=False, zmq=False):
         self.host_udp = None
+        self.zmq = zmq
+        self.watched = {}
+        self.full = False  # the client's connection takes no more
         self.node = node = make_node(tun=tun, kernel=self._host_udp if host else None)
         self.fast = None
         self.answers = []
@@ -173,6 +229,9 @@ class LaneNode:
             host_udp.lane_add, host_udp.lane_del = fast.host_add, fast.host_del
             fast.host_received, fast.host_error = host_udp.received, host_udp.lane_error
             fast.host_settle = host_udp.settle
+        self.pumps = Pumps(self.fast, self._watch) if self.fast else None
+        if self.pumps is not None:
+            self.pumps.send = self._send
         self.show = Show(
             node.core, node.table, node.af_mhost.socks, clock, list, lambda _call: None,
             sync=self.fast.sync if self.fast else lambda: None,
@@ -180,6 +239,7 @@ class LaneNode:
         self.calls = Calls(
             node.af_mhost, node.table, clock, lambda _name, _done: None, self.show,
             Admin(node.table, node.stack.l3_set), "ipc:///run/admin.sock", self.fast,
+            self.pumps,
         )  # fmt: skip
         self.calls.send = self._send
         if self.fast is not None:
@@ -191,7 +251,16 @@ class LaneNode:
         self.host_udp = HostUdp(core, lambda _fd, _callback: None)
         return self.host_udp
 
+    def _watch(self, fd, callback):
+        if callback is None:
+            del self.watched[fd]
+        else:
+            assert fd not in self.watched
+            self.watched[fd] = callback
+
     def _send(self, _client, event):
+        if self.full and isinstance(event, bytes):
+            return False
         self.answers.append(event)
         return True
 
@@ -202,6 +271,9 @@ class LaneNode:
     def app(self):
         """An application's socket; in shared memory if there is a fast lane."""
         number = self.ask(Socket(1, 27, 2, 0)).value
+        if self.zmq:
+            self.apps.append(ZmqApp(self, self.node.af_mhost.socks[number]))
+            return self.apps[-1]
         app = App()
         app.sk = self.node.af_mhost.socks[number]
         if self.fast is not None:
@@ -217,6 +289,9 @@ class LaneNode:
 
     def turn(self):
         """What main.py does in one wake, while the lane works on its thread."""
+        for fd, callback in list(self.watched.items()):
+            if fd in self.watched and select.select([fd], [], [], 0)[0]:
+                callback()
         if self.fast is not None:
             self.fast.on_readable()
         self.node.core.run_timers()
@@ -266,6 +341,19 @@ class LaneNode:
             del self.fast, self.lane
             self.node.tun.ours.close()
             self.node.tun.wire.close()
+
+
+@pytest.fixture(scope="session")
+def until():
+    """until(condition): look again until it is true."""
+
+    def wait(condition):
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import errno
 import struct
-import time
 
 import pytest
 
@@ -23,13 +22,6 @@ TX = 256
 HEAD_AT, TAIL_AT = 0, 64
 PEER4 = SockaddrMhost(2, 9, bytes([10, 77, 0, 101]).ljust(16, b"\0"))
 LONGEST = 65_507  # octets
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -142,7 +134,7 @@ def test_the_longest_datagram_is_no_nonsense(node, bad):
 # --- who goes half-way
 
 
-def test_what_a_process_had_sent_goes_though_it_is_gone(node, bad):
+def test_what_a_process_had_sent_goes_though_it_is_gone(node, bad, until):
     node.lane.start()
     until(lambda: node.lane.drain(bad.sk.slot, 10))
     all_sent = [b"%d" % i for i in range(200)]  # more than the walk is given at a time

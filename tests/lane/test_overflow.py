@@ -3,7 +3,7 @@
 import pytest
 
 from mhostd.errors import DropReason
-from mhostd.fast import RCVBUF_MOST
+from mhostd.fast import RING_MOST
 from mhostd.uapi import SockaddrMhost, record_size
 
 PEER4 = SockaddrMhost(2, 9, bytes([10, 77, 0, 101]).ljust(16, b"\0"))
@@ -48,7 +48,7 @@ def test_a_receive_buffer_larger_than_the_ring_ends_with_it(node, frame):
             node.settle()
     node.fast.sync()
     assert not app.sk.receive_queue
-    taken = -(-RCVBUF_MOST // record_size(1400))
+    taken = -(-RING_MOST // record_size(1400))
     assert (app.sk.rx_datagrams, app.sk.rx_drops) == (taken, 1500 - taken)
     assert len(app.take()) == taken
     for _ in range(2):

@@ -156,6 +156,44 @@ static bool element(RingObject *ring, PyObject *item, const struct record *all,
 	return all != NULL;
 }
 
+/* Where messages go that have no address of their own; NULL if the slow path must say. */
+static const struct record *for_all(RingObject *ring, PyObject *address, struct record *head)
+{
+	if (address != Py_None)
+		return known_head(ring, address, head) ? head : NULL;
+	if (ring->peer == Py_None)
+		return NULL;
+	memcpy(head, PyBytes_AsString(ring->peer), sizeof(*head));
+	return head;
+}
+
+/* Write one record behind the others; false if the slow path must see it, or it has no room. */
+static bool pack(const RingObject *ring, struct record *head, PyObject *data, uint8_t *out,
+		 Py_ssize_t *used, Py_ssize_t most)
+{
+	Py_buffer payload;
+	size_t length, padded;
+	bool fits;
+
+	if (PyObject_GetBuffer(data, &payload, PyBUF_SIMPLE)) {
+		PyErr_Clear();
+		return false;
+	}
+	length = RECORD_HLEN + (size_t)payload.len;
+	padded = record_align(length);
+	fits = payload.len <= RECORD_PAYLOAD_MAX && padded <= (size_t)(most - *used) &&
+	       (!ring->segment || payload.len <= ring->segment);
+	if (fits) {
+		head->length = (uint32_t)length;
+		memcpy(out + *used, head, RECORD_HLEN);
+		memcpy(out + *used + RECORD_HLEN, payload.buf, (size_t)payload.len);
+		memset(out + *used + length, 0, padded - length);
+		*used += (Py_ssize_t)padded;
+	}
+	PyBuffer_Release(&payload);
+	return fits;
+}
+
 /**
  * put_many() - _put_many(messages, start, address, /) -> int
  * @args:	messages: a list of buffers, or of tuples (buffer, address); start: the first
@@ -166,9 +204,9 @@ static bool element(RingObject *ring, PyObject *item, const struct record *all,
 static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
 	RingObject *ring = ring_of(self);
-	const struct record *all = NULL;
 	Py_ssize_t start, octets, i;
 	struct record to_all, head;
+	const struct record *all;
 	PyObject *data;
 
 	if (n != 3 || !PyList_Check(args[0])) {
@@ -178,12 +216,7 @@ static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	start = i = PyLong_AsSsize_t(args[1]);
 	if (start < 0 || !ring || !ring->sending || ring_held(ring))
 		return PyErr_Occurred() ? NULL : PyLong_FromLong(0);
-	if (args[2] != Py_None && known_head(ring, args[2], &to_all)) {
-		all = &to_all;
-	} else if (args[2] == Py_None && ring->peer != Py_None) {
-		memcpy(&to_all, PyBytes_AsString(ring->peer), sizeof(to_all));
-		all = &to_all;
-	}
+	all = for_all(ring, args[2], &to_all);
 	while (i < PyList_Size(args[0]) &&
 	       element(ring, PyList_GetItem(args[0], i), all, &data, &head) &&
 	       put(ring, &head, data, &octets))
@@ -191,6 +224,45 @@ static PyObject *put_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
 	if (i > start)
 		publish(ring);
 	return PyLong_FromSsize_t(i - start);
+}
+
+/**
+ * pack_many() - _pack_many(messages, start, address, prefix, most, /) -> (int, bytes)
+ * @args:	as of put_many(); prefix: of the data message; most: octets of records
+ *
+ * Return: how many are in it, up to the first that is for the slow path, and the message
+ */
+static PyObject *pack_many(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	struct record to_all, head;
+	Py_ssize_t start, i, most, used;
+	const struct record *all;
+	PyObject *data, *result;
+	uint8_t *out;
+
+	if (n != 5 || !PyList_Check(args[0]) || !PyBytes_Check(args[3])) {
+		PyErr_SetString(PyExc_TypeError, "_pack_many(list, int, tuple, bytes, int)");
+		return NULL;
+	}
+	start = i = PyLong_AsSsize_t(args[1]);
+	most = PyLong_AsSsize_t(args[4]);
+	if (start < 0 || most < 0 || !ring)
+		return PyErr_Occurred() ? NULL : Py_BuildValue("ny", (Py_ssize_t)0, "");
+	used = PyBytes_Size(args[3]);
+	most += used;
+	out = PyMem_Malloc((size_t)most);
+	if (!out)
+		return PyErr_NoMemory();
+	memcpy(out, PyBytes_AsString(args[3]), (size_t)used);
+	all = for_all(ring, args[2], &to_all);
+	while (i < PyList_Size(args[0]) &&
+	       element(ring, PyList_GetItem(args[0], i), all, &data, &head) &&
+	       pack(ring, &head, data, out, &used, most))
+		i++;
+	result = Py_BuildValue("ny#", i - start, (char *)out, used);
+	PyMem_Free(out);
+	return result;
 }
 
 /* --- receiving */
@@ -231,6 +303,19 @@ static int spell(PyObject *self, RingObject *ring, const struct record *head)
 	Py_XDECREF(tuple);
 	Py_XDECREF(key);
 	return err;
+}
+
+/* Have the daemon told of what was taken, once it is worth it: it goes over ZeroMQ. */
+static void credit(PyObject *self, const RingObject *ring)
+{
+	PyObject *none;
+
+	if (!ring->credit || ring->lane.consumed < ring->credit)
+		return;
+	none = slow(self, "_give_credit", NULL, 0);
+	if (!none)
+		PyErr_Clear();		/* the connection has ended, and with it the account */
+	Py_XDECREF(none);
 }
 
 /* Find the datagram that is taken at once; false if the slow path must say. */
@@ -282,6 +367,8 @@ static PyObject *take_one(PyObject *self, RingObject *ring, Py_ssize_t bufsize)
 	PyTuple_SetItem(result, 1, address);
 	if (!ring_took(ring, &d))
 		Py_CLEAR(result);	/* a finaliser ran, and took it or closed the socket */
+	else
+		credit(self, ring);
 	return result;
 }
 
@@ -331,8 +418,12 @@ static PyObject *fast_recv(PyObject *self, PyObject *const *args, Py_ssize_t n)
 		    (size >= 0 && linger(self, ring) && front(ring, size, &d))) {
 			PyObject *data = payload_of(&d, size);
 
-			if (!data || ring_took(ring, &d))
+			if (!data)
+				return NULL;
+			if (ring_took(ring, &d)) {
+				credit(self, ring);
 				return data;
+			}
 			Py_DECREF(data);
 		}
 	}
@@ -397,6 +488,7 @@ static PyMethodDef fast_methods[] = {
 	METHOD("recv", fast_recv,
 	       "recv(bufsize, flags=0): one datagram; what does not fit bufsize is cut off."),
 	METHOD("_put_many", put_many, NULL),
+	METHOD("_pack_many", pack_many, NULL),
 	METHOD("_take_many", take_many, NULL),
 	{ NULL, NULL, 0, NULL },
 };

@@ -171,6 +171,21 @@ static PyObject *py_take(RingObject *self, PyObject *args)
 	}
 }
 
+/* fill(message, at) -> int: put what came over ZeroMQ there; where the rest begins */
+static PyObject *py_fill(RingObject *self, PyObject *args)
+{
+	Py_buffer message;
+	Py_ssize_t at;
+
+	if (!PyArg_ParseTuple(args, "y*n:fill", &message, &at))
+		return NULL;
+	if (self->open && at >= 0 && at < message.len)
+		at += (Py_ssize_t)app_lane_fill(&self->lane, (uint8_t *)message.buf + at,
+						(size_t)(message.len - at));
+	PyBuffer_Release(&message);
+	return PyLong_FromSsize_t(at);
+}
+
 /* next_size() -> int: octets of payload of the oldest datagram, -1 if there is none */
 static PyObject *py_next_size(RingObject *self, PyObject *none)
 {
@@ -329,6 +344,7 @@ static PyMethodDef ring_methods[] = {
 	METHOD("forget", py_forget, METH_NOARGS),
 	METHOD("move", py_move, METH_VARARGS),
 	METHOD("take", py_take, METH_VARARGS),
+	METHOD("fill", py_fill, METH_VARARGS),
 	METHOD("next_size", py_next_size, METH_NOARGS),
 	METHOD("arm", py_arm, METH_NOARGS),
 	METHOD("raise_", py_raise, METH_NOARGS),
@@ -346,6 +362,8 @@ static PyMemberDef ring_members[] = {
 	{ "held", T_BOOL, offsetof(RingObject, held), 0, NULL },
 	{ "segment", T_UINT, offsetof(RingObject, segment), 0, NULL },
 	{ "whole", T_BOOL, offsetof(RingObject, lane.whole), 0, NULL },
+	{ "credit", T_UINT, offsetof(RingObject, credit), 0, NULL },
+	{ "consumed", T_ULONGLONG, offsetof(RingObject, lane.consumed), 0, NULL },
 	{ "seen", T_UINT, offsetof(RingObject, seen), 0, NULL },
 	{ "polled", T_BOOL, offsetof(RingObject, polled), 0, NULL },
 	{ "sending", T_BOOL, offsetof(RingObject, sending), 0, NULL },

@@ -19,6 +19,7 @@
  * @users:	threads that look at the memory without the GIL
  * @seen:	of the errors that the daemon has told, those that have come
  * @segment:	octets of each datagram of a payload that is longer (UDP_SEGMENT), or 0
+ * @credit:	octets of @lane.consumed that are worth to be told to the daemon, 0 if none is
  * @held:	something that is not in the ring makes the socket readable: the slow
  *		path is to look first
  * @polled:	somebody may be waiting for the descriptor, so that it must be truthful
@@ -38,6 +39,7 @@ typedef struct {
 	uint32_t users;
 	uint32_t seen;
 	uint32_t segment;
+	uint32_t credit;
 	char held;
 	char polled;
 	char sending;

@@ -6,6 +6,8 @@ Buffer = bytes | bytearray | memoryview
 
 class Ring:
     seen: int
+    credit: int
+    consumed: int
     segment: int
     whole: bool
     held: bool
@@ -21,6 +23,7 @@ class Ring:
     def take(
         self, peek: bool, /
     ) -> tuple[int, int, bytes, int, int, int, int, bytes, bytes] | None: ...
+    def fill(self, message: bytes, at: int, /) -> int: ...
     def next_size(self) -> int: ...
     def arm(self) -> bool: ...
     def raise_(self) -> None: ...
@@ -42,4 +45,13 @@ class FastSocket:
     def _put_many(
         self, messages: list[Any], start: int, address: tuple[str, int] | None, /
     ) -> int: ...
+    def _pack_many(
+        self,
+        messages: list[Any],
+        start: int,
+        address: tuple[str, int] | None,
+        prefix: bytes,
+        most: int,
+        /,
+    ) -> tuple[int, bytes]: ...
     def _take_many(self, most: int, bufsize: int, /) -> list[tuple[bytes, tuple[str, int]]]: ...

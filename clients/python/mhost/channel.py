@@ -28,7 +28,6 @@ from mhostd.uapi import (
     Close,
     Hello,
     Named,
-    Record,
     Reply,
     Reset,
     SockError,
@@ -45,8 +44,8 @@ CLOSE_TIMEOUT_S = 1.0
 class Member(Protocol):
     """What the channel calls on a socket."""
 
-    def deliver(self, records: list[Record]) -> None:
-        """Datagrams have come."""
+    def deliver(self, message: bytes) -> None:
+        """Datagrams have come, in a data message."""
 
     def fail(self, event: SockError) -> None:
         """A datagram that was sent earlier has failed."""
@@ -259,10 +258,10 @@ class Channel(Exchange):
     def _take_all(self) -> None:
         while (message := self._lane.recv()) is not None:
             if message[0] == DATA_MAGIC:
-                number, records = unpack_data(message)
+                number, _records = unpack_data(message)
                 member = self._members.get(number)
                 if member is not None:
-                    member.deliver(list(records))
+                    member.deliver(message)
                 continue
             event = decode_event(message)
             if isinstance(event, Reply):

@@ -25,9 +25,12 @@ from mhostd.uapi import (
     Record,
     Shutdown,
     SockaddrMhost,
+    pack_data,
 )
 
 Buffer = bytes | bytearray | memoryview
+
+MMSG_OCTETS = 65_536  # of the records in one message over ZeroMQ, where there are several
 
 _BUFFERS_MAX = 1024  # UIO_MAXIOV of linux/uio.h
 _TIMEVAL = struct.Struct("=qq")
@@ -129,7 +132,7 @@ class Socket(Handle):
             raise TypeError(f"setsockopt: {kept} is out of the range of a C int")
         self._sk.set_option(level, optname, kept)
         if key == (socket.SOL_SOCKET, socket.SO_RCVBUF):
-            self._sk.rcvbuf = self.getsockopt(level, optname)
+            self._sk.set_rcvbuf(self.getsockopt(level, optname))
 
     def _set_offload(self, optname: int, value: int | Buffer) -> None:
         """UDP_SEGMENT and UDP_GRO (linux/udp.h): what a call sends, or takes, at once."""
@@ -269,10 +272,17 @@ class Socket(Handle):
         address: Address | None,
     ) -> int:
         """Over ZeroMQ: those from `start` on that go in one message; how many."""
-        if self._closed or self._sk.shared or self._sk.channel.inherited:
+        sk = self._sk
+        if self._closed or sk.shared or sk.channel.inherited:
             return 0
-        pairs = (_message(each, address) for each in messages[start:])
-        return self._sk.post_many((bytes(memoryview(data)), to) for data, to in pairs)
+        if sk.shut_write or sk.arrived.has_error:
+            return 0
+        instance, prefix = sk.channel.instance, pack_data(sk.number, b"")
+        count, message = self._pack_many(messages, start, address, prefix, MMSG_OCTETS)
+        return count if count and sk.post(message, instance) else 0
+
+    def _give_credit(self) -> None:
+        self._sk.give_credit()
 
     def _send_payload(
         self, payload: bytes, flags: int, control: bytes = b"", segment: int | None = None

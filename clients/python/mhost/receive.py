@@ -12,9 +12,15 @@ from collections.abc import Callable
 
 from mhost._ring import Ring
 from mhost.shm import memory, pair
-from mhostd.uapi import Record, SockaddrMhost, SockError, record_size
+from mhostd.uapi import (
+    DATA_HLEN,
+    Record,
+    SockaddrMhost,
+    SockError,
+    record_size,
+    unpack_records,
+)
 
-CREDIT_SHARE = 4  # credit goes back a quarter of the receive buffer at a time
 NAP_S = 0.005  # how often a blocked call looks while errors are queued that it does not take
 ERROR_TIMEOUT_S = 0.5  # how long an error may take that the daemon has told
 ERRORS_MAX = 256  # in the error queue; as in Linux what comes when it is full is lost
@@ -40,7 +46,6 @@ class ReceiveQueue:
         self._news = threading.Condition(self._lock)
         self._records: deque[Record] = deque()
         self._errors: deque[SockError] = deque()
-        self._consumed = 0
         self._waiting = 0
         self._sleepers: list[Callable[[], bool]] = []  # whether each is to wait no longer
         self._error = 0
@@ -104,12 +109,13 @@ class ReceiveQueue:
                 err, self._error = self._error, 0
                 self._settle()
                 raise OSError(err, os.strerror(err))
-            if not self._records:
-                return self._take_ring(peek)
+            record = self._take_ring(peek)
+            if record is not None or not self._records:
+                return record
             if peek:
                 return self._records[0]
             record = self._records.popleft()
-            self._consumed += record_size(len(record.payload), len(record.control))
+            self.ring.consumed += record_size(len(record.payload), len(record.control))
             if not self._records:
                 self._settle()
             return record
@@ -248,26 +254,29 @@ class ReceiveQueue:
             self._settle()
         return err
 
-    def credit(self, rcvbuf: int) -> int:
+    def credit(self) -> int:
         """Octets to tell the daemon about now; 0 while they are less than a share."""
-        if self._consumed * CREDIT_SHARE < rcvbuf:
-            return 0
         with self._lock:
-            octets, self._consumed = self._consumed, 0
+            octets = self.ring.consumed
+            if not 0 < self.ring.credit <= octets:
+                return 0
+            self.ring.consumed = 0
         return octets
 
     def uncredited(self, octets: int) -> None:
         """They could not be told; they go with the next ones."""
         with self._lock:
-            self._consumed += octets
+            self.ring.consumed += octets
 
     # --- the other side
 
-    def deliver(self, records: list[Record]) -> None:
-        """Datagrams have come over ZeroMQ."""
+    def deliver(self, message: bytes) -> None:
+        """Datagrams have come over ZeroMQ; what the ring has no room for waits behind it."""
         with self._lock:
-            self._records.extend(records)
-            self._settle()
+            at = DATA_HLEN if self._records else self.ring.fill(message, DATA_HLEN)
+            if at < len(message):
+                self._records.extend(unpack_records(message, at))
+                self._settle()
 
     def fail(self, err: int) -> None:
         """Set the pending error."""
@@ -296,7 +305,7 @@ class ReceiveQueue:
             old, self._records = self._records, deque()
             for record in old:
                 self._records.append(record._replace(sa=record.sa._replace(id_no=0)))
-            self._consumed = 0
+            self.ring.consumed = 0
             self._close_memfd()
             self._memfd = memory()
             self.ring.move(self._memfd)

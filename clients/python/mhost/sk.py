@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from mhost.channel import Channel
@@ -38,11 +38,10 @@ from mhostd.uapi import (
     Socket,
     pack_data,
     pack_record,
-    record_size,
 )
 
 SEGMENTS_MAX = 128  # UDP_MAX_SEGMENTS of Linux include/linux/udp.h
-MMSG_OCTETS = 65_536  # of the records in one message over ZeroMQ, where there are several
+CREDIT_SHARE = 4  # credit goes back a quarter of the receive buffer at a time
 DESTINATIONS_MAX = 1024  # that one socket remembers as good
 RCVBUF_DEFAULT = 212_992  # octets, the daemon's default
 NOWHERE = SockaddrMhost(0)
@@ -97,6 +96,12 @@ class Sk:
         """Have the daemon use the memory, if it can."""
         hand_over = self.channel.hand_over
         self.shared = self.arrived.give(lambda *fds: hand_over(self.number, *fds))
+        self.set_rcvbuf(self.rcvbuf)
+
+    def set_rcvbuf(self, octets: int) -> None:
+        """The receive buffer, as the daemon has it; credit for it is given in shares."""
+        self.rcvbuf = octets
+        self.arrived.ring.credit = 0 if self.shared else octets // CREDIT_SHARE or 1
 
     def refresh(self) -> None:
         """Say whether the fast calls may put datagrams in the memory."""
@@ -261,6 +266,7 @@ class Sk:
                 self.number, pack_record(Record(key, payload, connected, segment))
             )
             self.channel.post_record(later, deadline, instance)
+            self._remember(key, connected, address)
         elif waits:
             try:
                 self._answered(key, self.channel.exchange(first, deadline, instance))
@@ -286,38 +292,13 @@ class Sk:
                 raise
         return len(payload)
 
-    def post_many(self, messages: Iterable[tuple[bytes, Address | None]]) -> int:
-        """Send a run of datagrams over ZeroMQ, in one message and without waiting.
-
-        Returns:
-            How many, from the first on; what is not plain is for send().
-        """
-        if self.shut_write or self.arrived.has_error:
-            return 0
-        instance = self.channel.instance
-        records: list[bytes] = []
-        octets = 0
-        try:
-            for payload, address in messages:
-                sa = None if address is None else self.names.parse(address, "sendmmsg", 0.0)
-                key = NOWHERE if sa is None else key_of(sa)
-                octets += record_size(len(payload))
-                if key not in self._known or key in self._failed or octets > MMSG_OCTETS:
-                    break
-                if self.arrived.ring.segment and len(payload) > self.arrived.ring.segment:
-                    break
-                connected = RECORD_CONNECTED if sa is None else 0
-                records.append(pack_record(Record(key, payload, connected)))
-        except (OSError, TypeError, OverflowError):
-            pass  # send() says what is wrong with it
-        if not records:
-            return 0
-        message = pack_data(self.number, b"".join(records))
+    def post(self, message: bytes, instance: str) -> bool:
+        """Send a data message made in that session, without waiting; False if it can't be."""
         try:
             self.channel.post_record(lambda _cookie: message, time.monotonic(), instance)
         except OSError:  # full, or another session: send() waits
-            return 0
-        return len(records)
+            return False
+        return True
 
     def _put(
         self, record: Record, deadline: float | None, instance: str, address: object
@@ -343,10 +324,14 @@ class Sk:
             self.arrived.wait_room(left)
             if instance and instance != self.channel.instance:
                 raise OtherSessionError(errno.ESTALE, "mhostd was restarted meanwhile")
+        self._remember(key, connected, address)
+
+    def _remember(self, key: SockaddrMhost, connected: int, address: object) -> None:
+        """Have the fast calls send to a destination that is known to be good."""
         if key not in self._known or not self.channel.up:
             return
-        if record.segment_size:
-            header = pack_record(Record(key, b"", connected))[:RECORD_HLEN]
+        ring = self.arrived.ring
+        header = pack_record(Record(key, b"", connected))[:RECORD_HLEN]
         if connected:
             ring.peer = header
         elif isinstance(address, tuple):
@@ -379,16 +364,20 @@ class Sk:
         """Take the oldest datagram and give credit for it; OSError is the pending error."""
         record = self.arrived.take(peek=peek)
         if record is not None:
-            octets = self.arrived.credit(self.rcvbuf)
-            if octets and not self.channel.notify(Consumed(self.number, octets)):
-                self.arrived.uncredited(octets)
+            self.give_credit()
         return record
+
+    def give_credit(self) -> None:
+        """Tell the daemon what was taken that came over ZeroMQ, if it is worth it."""
+        octets = self.arrived.credit()
+        if octets and not self.channel.notify(Consumed(self.number, octets)):
+            self.arrived.uncredited(octets)
 
     # --- called by the channel
 
-    def deliver(self, records: list[Record]) -> None:
-        """Datagrams have come."""
-        self.arrived.deliver(records)
+    def deliver(self, message: bytes) -> None:
+        """Datagrams have come, in a data message."""
+        self.arrived.deliver(message)
 
     def fail(self, event: SockError) -> None:
         """A datagram that was sent earlier has failed."""
