@@ -38,6 +38,26 @@ def csum_fold(data: Buffer, psum: int = 0, /) -> int:
     return total % 0xFFFF or (0xFFFF if total else 0)
 
 
+def csum_copy(to: bytearray | memoryview, data: Buffer, psum: int, /) -> int:
+    """Copy octets and return csum_fold() of them.
+
+    Args:
+        to: writable, as many octets as `data`.
+        data: as of csum_fold().
+        psum: as of csum_fold().
+
+    Raises:
+        ValueError: `to` is of another length, or psum out of range.
+    """
+    room, view = memoryview(to), memoryview(data)
+    if len(room) != len(view):
+        raise ValueError(f"csum_copy: room for {len(room)} octets; want {len(view)}")
+    if not 0 <= psum <= 0xFFFF_FFFF:
+        raise ValueError(f"csum_copy: psum {psum} is not in 0..0xffffffff")
+    room[:] = view
+    return csum_fold(view, psum)
+
+
 def udp_push(buf: bytearray | memoryview, source: int, dest: int, psum: int, /) -> None:
     """Write the UDP header in front of the payload already in `buf`.
 

@@ -165,23 +165,23 @@ size_t frame_segment(const struct vnet *vnet, const uint8_t *packet, size_t len,
 	size_t start = vnet->csum_start, at = start + vnet->csum_offset;
 	size_t hlen = start + UDP_HLEN, from, part;
 	uint16_t check;
+	uint32_t psum;
 
 	if (frame_segments(vnet, packet, len) > 1) {
 		from = hlen + number * vnet->gso_size;
 		part = len - from < vnet->gso_size ? len - from : vnet->gso_size;
 		memcpy(out, packet, hlen);
-		memcpy(out + hlen, packet + from, part);
+		check = csum_copy(out + hlen, packet + from, part, 0);
 		if (out[0] >> 4 == 4)
 			put16(out + 4, (uint16_t)(get16(out + 4) + number));
 		l3_lengths(out, start, UDP_HLEN + part);
 		put16(out + start + 4, (uint16_t)(UDP_HLEN + part));
 		put16(out + start + UDP_AT_CHECK, 0);
 		if (out[0] >> 4 == 4)
-			check = (uint16_t)~csum_fold(out + start, UDP_HLEN + part,
-				pseudo_sum(out + 12, 8, UDP_HLEN + part));
+			psum = check + pseudo_sum(out + 12, 8, UDP_HLEN + part);
 		else
-			check = (uint16_t)~csum_fold(out + start, UDP_HLEN + part,
-				pseudo_sum(out + 8, 32, UDP_HLEN + part));
+			psum = check + pseudo_sum(out + 8, 32, UDP_HLEN + part);
+		check = (uint16_t)~csum_fold(out + start, UDP_HLEN, psum);
 		put16(out + start + UDP_AT_CHECK, check ? check : 0xffff);
 		return hlen + part;
 	}

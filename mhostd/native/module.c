@@ -61,6 +61,41 @@ static PyObject *py_csum_fold(PyObject *self, PyObject *args)
 }
 
 /**
+ * py_csum_copy() - csum_copy(to, data, psum, /) -> int
+ * @args:	to: writable, as long as data; data, psum: as of csum_fold()
+ *
+ * Return: the sum, or NULL with TypeError or ValueError set
+ */
+static PyObject *py_csum_copy(PyObject *self, PyObject *args)
+{
+	PyObject *args_psum, *ret = NULL;
+	Py_buffer to, data;
+	long long psum;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "w*y*O:csum_copy", &to, &data, &args_psum))
+		return NULL;
+	if (to.len != data.len)
+		PyErr_Format(PyExc_ValueError, "csum_copy: room for %zd octets; want %zd",
+			     to.len, data.len);
+	else if (!read_range(args_psum, "csum_copy: psum", "0xffffffff", UINT32_MAX, &psum))
+		ret = PyLong_FromLong(csum_copy(to.buf, data.buf, (size_t)data.len,
+						(uint32_t)psum));
+	PyBuffer_Release(&to);
+	PyBuffer_Release(&data);
+	return ret;
+}
+
+/* csum_avx2(wanted, /) -> bool: whether AVX2 is used from now on */
+static PyObject *py_csum_avx2(PyObject *self, PyObject *wanted)
+{
+	int want = PyObject_IsTrue(wanted);
+
+	(void)self;
+	return want < 0 ? NULL : PyBool_FromLong(csum_avx2(want));
+}
+
+/**
  * py_udp_push() - udp_push(buf, source, dest, psum, /) -> None
  * @args:	buf: writable, UDP_HLEN octets of room then the payload; source,
  *		dest: ports; psum: partial sum of the pseudo-header
@@ -144,6 +179,8 @@ static PyObject *py_segments(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
 	{ "csum_fold", py_csum_fold, METH_VARARGS, "See mhostd/native/_pure.py." },
+	{ "csum_copy", py_csum_copy, METH_VARARGS, "See mhostd/native/_pure.py." },
+	{ "csum_avx2", py_csum_avx2, METH_O, "Whether to use AVX2 where it is; for tests." },
 	{ "udp_push", py_udp_push, METH_VARARGS, "See mhostd/native/_pure.py." },
 	{ "segments", py_segments, METH_VARARGS, "See mhostd/native/_pure.py." },
 	{ NULL, NULL, 0, NULL },

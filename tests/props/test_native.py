@@ -27,8 +27,23 @@ def outcome(function, *args):
 @given(data=OCTETS, start=st.integers(0, 16), psum=NUMBERS)
 def test_csum_fold_is_the_same_at_any_alignment(data, start, psum):
     view = memoryview(data)[start:]
-    got = outcome(_native.csum_fold, view, psum)
-    assert got == outcome(_pure.csum_fold, view, psum)
+    for avx2 in (False, True):  # where the processor has it
+        _native.csum_avx2(avx2)
+        got = outcome(_native.csum_fold, view, psum)
+        assert got == outcome(_pure.csum_fold, view, psum)
+
+
+@given(data=OCTETS, start=st.integers(0, 16), short=st.integers(0, 1), psum=NUMBERS)
+def test_csum_copy_copies_and_sums_the_same(data, start, short, psum):
+    view = memoryview(data)[start:]
+    for avx2 in (False, True):
+        _native.csum_avx2(avx2)
+        results = []
+        for impl in (_native, _pure):
+            to = bytearray(b"\x55") * (max(0, len(view) - short) + 32)
+            room = memoryview(to)[16:-16]
+            results.append((outcome(impl.csum_copy, room, view, psum), bytes(to)))
+        assert results[0] == results[1]
 
 
 @given(data=OCTETS)
