@@ -26,20 +26,40 @@ static RingObject *ring_of(PyObject *self)
 	return ((RingObject *)(void *)ring)->open ? (RingObject *)(void *)ring : NULL;
 }
 
-static PyObject *slow(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t n)
+/* A dict of the arguments that were given by name; their values follow the others. */
+static PyObject *named(PyObject *const *values, PyObject *names)
+{
+	PyObject *dict = PyDict_New();
+
+	for (Py_ssize_t i = 0; dict && i < PyTuple_Size(names); i++)
+		if (PyDict_SetItem(dict, PyTuple_GetItem(names, i), values[i]))
+			Py_CLEAR(dict);
+	return dict;
+}
+
+/* Call a method in Python; @names may be NULL. */
+static PyObject *slow_named(PyObject *self, const char *name, PyObject *const *args,
+			    Py_ssize_t n, PyObject *names)
 {
 	PyObject *method = PyObject_GetAttrString(self, name);
 	PyObject *tuple = method ? PyTuple_New(n) : NULL;
+	PyObject *dict = tuple && names ? named(args + n, names) : NULL;
 	PyObject *result = NULL;
 
-	if (tuple) {
+	if (tuple && (dict || !names)) {
 		for (Py_ssize_t i = 0; i < n; i++)
 			PyTuple_SetItem(tuple, i, Py_NewRef(args[i]));
-		result = PyObject_Call(method, tuple, NULL);
+		result = PyObject_Call(method, tuple, dict);
 	}
+	Py_XDECREF(dict);
 	Py_XDECREF(tuple);
 	Py_XDECREF(method);
 	return result;
+}
+
+static PyObject *slow(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t n)
+{
+	return slow_named(self, name, args, n, NULL);
 }
 
 /* --- sending */
@@ -333,29 +353,42 @@ static PyObject *payload_of(const struct datagram *d, Py_ssize_t bufsize)
 }
 
 /**
- * take_one() - take a datagram that is there
- * @bufsize:	octets at most; what is more is cut off
+ * front_and_source() - find the datagram that is taken at once, and where it is from
+ * @bufsize:	octets at most
+ * @d:		filled in
  *
  * Another thread may take it while its source is spelt; then the next one is looked at.
  *
- * Return: (data, address); NULL with an exception set, or without one if the slow path
- * must say
+ * Return: its address; NULL with an exception set, or without one if the slow path must say
+ */
+static PyObject *front_and_source(PyObject *self, RingObject *ring, Py_ssize_t bufsize,
+				  struct datagram *d)
+{
+	while (front(ring, bufsize, d)) {
+		PyObject *address = known_source(ring, &d->head);
+
+		if (address)
+			return Py_NewRef(address);
+		if (PyErr_Occurred() || spell(self, ring, &d->head))
+			return NULL;
+	}
+	return NULL;
+}
+
+/**
+ * take_one() - take a datagram that is there
+ * @bufsize:	octets at most; what is more is cut off
+ *
+ * Return: (data, address); NULL as front_and_source()
  */
 static PyObject *take_one(PyObject *self, RingObject *ring, Py_ssize_t bufsize)
 {
-	PyObject *data, *address, *result;
 	struct datagram d;
+	PyObject *address = front_and_source(self, ring, bufsize, &d);
+	PyObject *data, *result;
 
-	for (;;) {
-		if (!front(ring, bufsize, &d))
-			return NULL;
-		address = known_source(ring, &d.head);
-		if (address)
-			break;
-		if (PyErr_Occurred() || spell(self, ring, &d.head))
-			return NULL;
-	}
-	Py_INCREF(address);
+	if (!address)
+		return NULL;
 	data = payload_of(&d, bufsize);
 	result = data ? PyTuple_New(2) : NULL;
 	if (!result) {
@@ -404,6 +437,82 @@ static PyObject *fast_recvfrom(PyObject *self, PyObject *const *args, Py_ssize_t
 			return result;
 	}
 	return slow(self, "_recvfrom", args, n);
+}
+
+/**
+ * take_into() - take a datagram that is there into a buffer
+ * @buffer:	writable
+ * @size:	octets of it to use, at most
+ *
+ * Return: (octets, address); NULL as front_and_source()
+ */
+static PyObject *take_into(PyObject *self, RingObject *ring, const Py_buffer *buffer,
+			   Py_ssize_t size)
+{
+	struct datagram d;
+	PyObject *address = front_and_source(self, ring, size, &d);
+	PyObject *result;
+	size_t octets;
+
+	if (!address)
+		return NULL;
+	octets = d.n_payload < (size_t)size ? d.n_payload : (size_t)size;
+	memcpy(buffer->buf, d.payload, octets);
+	result = Py_BuildValue("nN", (Py_ssize_t)octets, address);
+	if (result && !ring_took(ring, &d))
+		Py_CLEAR(result);
+	else if (result)
+		credit(self, ring);
+	return result;
+}
+
+/* (octets, address) from the arguments (buffer, nbytes=0); NULL as front_and_source() */
+static PyObject *fast_into(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+	RingObject *ring = ring_of(self);
+	Py_ssize_t size = n == 2 ? size_of(args[1]) : 0;
+	PyObject *result = NULL;
+	Py_buffer buffer;
+
+	if (n < 1 || n > 2 || size < 0)
+		return NULL;
+	if (PyObject_GetBuffer(args[0], &buffer, PyBUF_WRITABLE)) {
+		PyErr_Clear();
+		return NULL;
+	}
+	if (size <= buffer.len) {
+		if (!size)
+			size = buffer.len;
+		result = take_into(self, ring, &buffer, size);
+		if (!result && !PyErr_Occurred() && linger(self, ring))
+			result = take_into(self, ring, &buffer, size);
+	}
+	PyBuffer_Release(&buffer);
+	return result;
+}
+
+static PyObject *fast_recvfrom_into(PyObject *self, PyObject *const *args, Py_ssize_t n,
+				    PyObject *names)
+{
+	PyObject *result = names ? NULL : fast_into(self, args, n);
+
+	if (result || PyErr_Occurred())
+		return result;
+	return slow_named(self, "_recvfrom_into", args, n, names);
+}
+
+static PyObject *fast_recv_into(PyObject *self, PyObject *const *args, Py_ssize_t n,
+				PyObject *names)
+{
+	PyObject *result = names ? NULL : fast_into(self, args, n), *octets;
+
+	if (!result && !PyErr_Occurred())
+		result = slow_named(self, "_recvfrom_into", args, n, names);
+	if (!result)
+		return NULL;
+	octets = Py_NewRef(PyTuple_GetItem(result, 0));
+	Py_DECREF(result);
+	return octets;
 }
 
 static PyObject *fast_recv(PyObject *self, PyObject *const *args, Py_ssize_t n)
@@ -477,6 +586,8 @@ static void fast_dealloc(PyObject *self)
 }
 
 #define METHOD(name, py, doc) { name, (PyCFunction)(void (*)(void))py, METH_FASTCALL, doc }
+#define NAMED(name, py, doc) \
+	{ name, (PyCFunction)(void (*)(void))py, METH_FASTCALL | METH_KEYWORDS, doc }
 
 static PyMethodDef fast_methods[] = {
 	METHOD("sendto", fast_sendto,
@@ -487,6 +598,11 @@ static PyMethodDef fast_methods[] = {
 	       "by its name."),
 	METHOD("recv", fast_recv,
 	       "recv(bufsize, flags=0): one datagram; what does not fit bufsize is cut off."),
+	NAMED("recv_into", fast_recv_into,
+	      "recv_into(buffer, nbytes=0, flags=0): one datagram into a buffer; its octets there."),
+	NAMED("recvfrom_into", fast_recvfrom_into,
+	      "recvfrom_into(buffer, nbytes=0, flags=0): as recv_into(), and where it came from;\n"
+	      "with MSG_TRUNC its whole length."),
 	METHOD("_put_many", put_many, NULL),
 	METHOD("_pack_many", pack_many, NULL),
 	METHOD("_take_many", take_many, NULL),

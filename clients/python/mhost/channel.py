@@ -59,6 +59,9 @@ class Member(Protocol):
     def refresh(self) -> None:
         """There is a session again."""
 
+    def room(self, there: bool) -> None:
+        """Whether it is writable, over ZeroMQ."""
+
     def restore(self) -> None:
         """The session is another one: create, bind and connect again.
 
@@ -90,6 +93,7 @@ class Channel(Exchange):
         self._why: OSError | None = None
         self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
         self._joined: WeakSet[Member] = WeakSet()
+        self._crowded: WeakSet[Member] = WeakSet()
         self._link: LaneLink | None = None
         self._drainer = 0  # thread that takes what has come now
         self._pump.start()
@@ -154,6 +158,20 @@ class Channel(Exchange):
         link = self._link
         return link is not None and link.hand_over(number, memfd, far)
 
+    def await_room(self, member: Member) -> None:
+        """The lane is full, or leads nowhere: a socket is not writable until that is over."""
+        with self._lock:
+            member.room(False)
+            self._crowded.add(member)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """With the lock: if something could be sent, those who wait for that are writable."""
+        if self._crowded and self._up and self._lane.writable():
+            crowded, self._crowded = self._crowded, WeakSet()
+            for member in list(crowded):
+                member.room(True)
+
     def in_pump(self) -> bool:
         """Whether this thread is the pump, or takes what has come in its place."""
         return threading.get_ident() in (self._pump.ident, self._drainer)
@@ -191,6 +209,7 @@ class Channel(Exchange):
                     if not connected:
                         self._lose()
                 self._drain()
+                self._make_room()
                 self._close_orphans()
                 due = self._hello_at is not None and self._hello_at <= time.monotonic()
                 if due and not self._in_hello:
@@ -234,6 +253,7 @@ class Channel(Exchange):
         self._up = True
         for member in list(self._joined):
             member.refresh()
+        self._make_room()
         self._ready.notify_all()
 
     def _connect_link(self, path: str) -> None:

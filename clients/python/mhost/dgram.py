@@ -184,7 +184,8 @@ class Socket(Handle):
 
     # --- sending
 
-    # send, sendto, recv and recvfrom are FastSocket's; what is not plain comes here.
+    # send, sendto, recv, recvfrom and their _into are FastSocket's; what is not plain is
+    # for the method with an underscore in front.
 
     def _send(self, data: Buffer, flags: int = 0) -> int:
         return self._send_payload(bytes(memoryview(data)), flags)
@@ -366,14 +367,9 @@ class Socket(Handle):
         family, port, address, id_no, scope_id = _SOURCE.unpack(source)
         return self._sk.names.spell(SockaddrMhost(family, port, address, id_no, scope_id))
 
-    def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
-        """Receive one datagram into a buffer; return its octets there."""
-        return self.recvfrom_into(buffer, nbytes, flags)[0]
-
-    def recvfrom_into(
+    def _recvfrom_into(
         self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0
     ) -> tuple[int, Address]:
-        """Receive one datagram into a buffer; with MSG_TRUNC return its whole length."""
         view = memoryview(buffer).cast("B")
         if not 0 <= nbytes <= len(view):
             raise ValueError(f"nbytes {nbytes} is not in 0..{len(view)}, what the buffer holds")

@@ -65,6 +65,10 @@ class Lane:
         """A message waits: after a send the descriptor may not say so."""
         return bool(int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
+    def writable(self) -> bool:
+        """A message could be sent now."""
+        return bool(int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLOUT)
+
     def changes(self) -> Iterator[bool]:
         """True for each time it was connected since the last call, False for each loss."""
         while True:

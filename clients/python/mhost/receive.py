@@ -217,6 +217,13 @@ class ReceiveQueue:
             self._news.wait(NAP_S if left is None else min(left, NAP_S))
         return True
 
+    def room(self, there: bool) -> None:
+        """Whether the descriptor is writable, where the memory is our own."""
+        if there:
+            self.ring.give_up()
+        else:
+            self.ring.want_room()
+
     def wait_room(self, left: float | None) -> None:
         """Wait until there may be room in the memory again, or the socket is closed.
 

@@ -265,7 +265,7 @@ class Sk:
             later = lambda _cookie: pack_data(  # noqa: E731
                 self.number, pack_record(Record(key, payload, connected, segment))
             )
-            self.channel.post_record(later, deadline, instance)
+            self._post(later, deadline, instance)
             self._remember(key, connected, address)
         elif waits:
             try:
@@ -285,12 +285,31 @@ class Sk:
             self._unanswered[token] = len(payload)
             self.refresh()
             try:
-                self.channel.post_record(first, deadline, instance, done)
+                self._post(first, deadline, instance, done)
             except BaseException:
                 self._unanswered.pop(token, None)
                 self.refresh()
                 raise
         return len(payload)
+
+    def _post(
+        self,
+        message: Callable[[int], bytes],
+        deadline: float | None,
+        instance: str,
+        done: Callable[[Reply], None] | None = None,
+    ) -> None:
+        """As Channel.post_record(); without room, nor memory of the daemon's, not writable."""
+        try:
+            self.channel.post_record(message, deadline, instance, done)
+        except BlockingIOError:
+            if not self.shared:
+                self.channel.await_room(self)
+            raise
+
+    def room(self, there: bool) -> None:
+        """Whether it is writable, over ZeroMQ."""
+        self.arrived.room(there)
 
     def post(self, message: bytes, instance: str) -> bool:
         """Send a data message made in that session, without waiting; False if it can't be."""
