@@ -14,7 +14,7 @@ FUZZ_S ?= 5  # seconds for each target
 FUZZ_APT := clang libclang-rt-14-dev
 FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c udp.c) clients/c/app_lane.c
 
-.PHONY: all demo test test-all bench asan fuzz check format setup clean
+.PHONY: all demo test test-all test-walk bench asan fuzz check format setup clean
 all: check test
 
 demo: setup
@@ -23,8 +23,11 @@ demo: setup
 test: check asan fuzz  # the gate
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: check asan fuzz
+test-all: check asan fuzz test-walk
 	$(BIN)/pytest -q --hypothesis-profile=long
+
+test-walk: setup  # what the walk does without the native core
+	MHOSTD_NATIVE=py $(BIN)/pytest -q -m "not slow" --ignore=tests/install
 
 bench: setup  # with the picture of the README
 	@$(BIN)/python -c "import matplotlib" 2>/dev/null \

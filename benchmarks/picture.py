@@ -56,10 +56,11 @@ def draw(bench: Bench, path: Path, caption: str) -> None:
             ]
             style = "o-" if name.startswith("mhost") else "s--"
             axes.errorbar(points, middle, spread, fmt=style, capsize=3, label=name)
-        axes.set_yscale("log")
         axes.set_ylabel("datagrams a second")
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=8)
+    left.set_yscale("log")
+    right.set_ylim(bottom=0)
     left.set_xlabel("octets of payload; Python, peer with segmentation offload")
     right.set_xscale("log")
     right.set_xlabel("sockets of one server in Python; 64 octets, ordinary sender")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import settings
 
+from mhostd import native
 from mhostd.config import parse_config
 from mhostd.dev import ETH_P_IP, ETH_P_IPV6, ETH_P_MHOST, NetCore, NetDevice
 from mhostd.errors import MhostError
@@ -25,6 +26,16 @@ from mhostd.uapi import AF_MHOST, SockaddrMhost
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=5000)
 settings.load_profile("gate")
+
+
+def pytest_collection_modifyitems(config, items):
+    """MHOSTD_NATIVE=py runs all that the walk does by itself; the fast lane is C."""
+    if native.Lane is not None:
+        return
+    lane = [i for i in items if i.get_closest_marker("native") or "tests/lane/" in str(i.path)]
+    config.hook.pytest_deselected(items=lane)
+    items[:] = [item for item in items if item not in lane]
+
 
 SOCK_DGRAM = 2
 

@@ -7,6 +7,8 @@ import subprocess
 import pytest
 from lab import BIN
 
+from mhostd import native
+
 READING = ["status", "sockets", "hosts", "l3", "routes", "counters", "drops"]
 
 
@@ -45,8 +47,9 @@ def test_what_it_shows_is_so(bound, make_socket):
     sock, port = bound
     sock.connect(("peer", 9))
     row = next(r for r in json.loads(mhostctl("sockets", "-j")[1]) if r["port"] == port)
+    lane = "shm" if native.Lane else "zmq"
     assert (row["local"], row["peer"], row["peer_port"]) == ("*", "peer", 9)
-    assert (row["pid"], row["uid"], row["lane"]) == (os.getpid(), os.getuid(), "shm")
+    assert (row["pid"], row["uid"], row["lane"]) == (os.getpid(), os.getuid(), lane)
     l3 = {row["name"]: row for row in json.loads(mhostctl("l3", "-j")[1])}
     assert set(l3) == {"host_inet", "host_inet6", "inet", "inet6", "testproto", "otherproto"}
     assert l3["inet"]["addresses"] == ["10.77.1.1"]

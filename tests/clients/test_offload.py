@@ -73,6 +73,7 @@ def test_what_the_kernel_refuses_is_refused(make):
             assert err.value.errno == errno.EINVAL
 
 
+@pytest.mark.native
 def test_what_came_together_is_taken_together_where_it_was_asked_for(make_socket):
     sock, sender = make_socket(), make_socket()
     sock.bind(("10.77.1.1", 0))

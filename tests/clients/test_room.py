@@ -9,6 +9,7 @@ import pytest
 FREE_S = 10  # seconds
 
 
+@pytest.mark.native
 def test_a_sender_that_waits_for_room_holds_up_no_receiver(bound, pair):
     sock, port = bound
     to = ("10.77.1.1", port)
