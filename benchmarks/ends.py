@@ -27,6 +27,19 @@ OURS = {"inet": "10.77.1.1", "host_inet": "192.0.2.1", "kernel": "192.0.2.1"}
 Figures = dict[str, float]
 
 
+def build(directory: Path) -> tuple[str, str]:
+    """Compile peer.c, and ring.c with what it uses of the project; their paths."""
+    peer, library = str(directory / "peer"), str(directory / "ring.so")
+    app, native = ROOT / "clients/c", ROOT / "mhostd/native"
+    gcc = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-D_GNU_SOURCE", "-o"]
+    subprocess.run([*gcc, peer, HERE / "peer.c"], check=True)
+    subprocess.run(
+        [*gcc, library, "-shared", "-fPIC", f"-I{app}", f"-I{native}", HERE / "ring.c",
+         app / "app_lane.c", native / "packed.c", native / "ring.c"], check=True,
+    )  # fmt: skip
+    return peer, library
+
+
 class Bench:
     """The two hosts, and the ends of a measurement on them."""
 
@@ -34,15 +47,7 @@ class Bench:
         """Build the programs in C in that directory."""
         self.a, self.b = a, b
         self._cores: dict[Host, str] = {}
-        self._peer = str(directory / "peer")
-        gcc = ["gcc", "-O2", "-std=gnu11", "-D_GNU_SOURCE", "-o"]
-        subprocess.run([*gcc, self._peer, str(HERE / "peer.c")], check=True)
-        library = str(directory / "ring.so")
-        app, native = ROOT / "clients/c", ROOT / "mhostd/native"
-        subprocess.run(
-            [*gcc, library, "-shared", "-fPIC", f"-I{app}", f"-I{native}",
-             HERE / "ring.c", app / "app_lane.c", native / "ring.c"], check=True,
-        )  # fmt: skip
+        self._peer, library = build(directory)
         os.environ["RING"] = library  # to load.py
 
     def load(self, host: Host, *argv: object) -> subprocess.Popen[str]:

@@ -41,6 +41,7 @@ ADDRESS_MAX = 16  # octets of an L3 address
 UDP_PAYLOAD_MAX = 65507  # octets: 65535 less 8 of UDP and 20 of IPv4, as in Linux
 OPTION_MAX = 256  # octets of a socket option's value
 HOST_NAME_MAX = 253  # octets, RFC 1035 section 2.3.4 in text form
+BATCH_OCTETS = 1 << 16  # of records in one data message, if there are several
 MESSAGE_MAX = 1 << 17  # octets of one ZeroMQ message; the answer to Show may be longer
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]

@@ -25,6 +25,7 @@ from mhostd.uapi import (
     AF_INET,
     AF_INET6,
     AF_MHOST,
+    BATCH_OCTETS,
     DATA_HLEN,
     RECORD_CONNECTED,
     RECORD_REPLY,
@@ -62,7 +63,6 @@ from mhostd.uapi import (
     unpack_records,
 )
 
-BATCH_OCTETS = 1 << 16  # of records in one data message to an application
 HANDLES_PER_CLIENT_MAX = 65_536
 SEGMENTS_MAX = 512  # datagrams of one record, as LANE_SEGMENTS of native/lane.h
 PARKED_MAX = 256  # sends of one client that wait for the resolver

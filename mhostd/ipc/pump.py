@@ -15,9 +15,7 @@ from mhostd import native
 from mhostd.fast import FastLane
 from mhostd.sock import Client, Sock
 from mhostd.structs import Watch
-from mhostd.uapi import DATA_HLEN, MESSAGE_MAX, pack_data
-
-BATCH_OCTETS = MESSAGE_MAX - DATA_HLEN  # of records in one data message
+from mhostd.uapi import BATCH_OCTETS, DATA_HLEN, pack_data
 
 log = logging.getLogger(__name__)
 

@@ -74,12 +74,13 @@ size_t packed_put(struct ring *ring, const uint8_t *octets, size_t len)
 /**
  * packed_take() - take what has come for an application
  * @lane:	the application's side
- * @out:	where to write the records, one datagram in each
- * @room:	octets there
+ * @out:	where to write the records, one datagram in each; room for PACKED_MAX or @most
+ *		octets, whichever is more
+ * @most:	octets; one record may be longer than that, if it is the only one
  *
  * Return: how many octets were written
  */
-size_t packed_take(struct app_lane *lane, uint8_t *out, size_t room)
+size_t packed_take(struct app_lane *lane, uint8_t *out, size_t most)
 {
 	struct datagram d;
 	size_t used = 0;
@@ -89,7 +90,7 @@ size_t packed_take(struct app_lane *lane, uint8_t *out, size_t room)
 		size_t length = RECORD_HLEN + control + d.n_payload;
 		struct record head = d.head;
 
-		if (record_align(length) > room - used)
+		if (used ? used + record_align(length) > most : length > PACKED_MAX)
 			break;
 		head.length = (uint32_t)length;
 		head.segment_size = 0;

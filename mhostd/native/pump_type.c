@@ -115,7 +115,7 @@ static PyObject *py_take(PumpObject *self, PyObject *args)
 		return NULL;
 	if (self->near < 0 || most < 0)
 		return closed();
-	out = PyMem_Malloc((size_t)(hlen + most));
+	out = PyMem_Malloc((size_t)hlen + ((size_t)most > PACKED_MAX ? (size_t)most : PACKED_MAX));
 	if (!out)
 		return PyErr_NoMemory();
 	memcpy(out, prefix, (size_t)hlen);

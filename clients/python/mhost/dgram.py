@@ -19,6 +19,7 @@ from mhost.names import Address
 from mhost.sk import check_send_flags
 from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.uapi import (
+    BATCH_OCTETS,
     CONTROL_MAX,
     GetName,
     GetSockOpt,
@@ -29,8 +30,6 @@ from mhostd.uapi import (
 )
 
 Buffer = bytes | bytearray | memoryview
-
-MMSG_OCTETS = 65_536  # of the records in one message over ZeroMQ, where there are several
 
 _BUFFERS_MAX = 1024  # UIO_MAXIOV of linux/uio.h
 _TIMEVAL = struct.Struct("=qq")
@@ -279,7 +278,7 @@ class Socket(Handle):
         if sk.shut_write or sk.arrived.has_error:
             return 0
         instance, prefix = sk.channel.instance, pack_data(sk.number, b"")
-        count, message = self._pack_many(messages, start, address, prefix, MMSG_OCTETS)
+        count, message = self._pack_many(messages, start, address, prefix, BATCH_OCTETS)
         return count if count and sk.post(message, instance) else 0
 
     def _give_credit(self) -> None:
