@@ -58,7 +58,8 @@ def main() -> None:
         a.start(config(1, 2).replace('"10.77.0.0/16"', '"10.77.0.0/16", "198.18.0.0/24"'))
         b.start(config(2, 1))
         bench = Bench(a, b, Path(directory))
-        rows = alternate(bench, rows_of_rates()) + round_trip_rows(bench)
+        rows = [idle(a), *start_up(a)] if ROWS.search("idle daemon") else []
+        rows += alternate(bench, rows_of_rates()) + round_trip_rows(bench)
         if ROWS.search("round trip, daemon lists"):
             rows += busy_rows(bench)
         if ROWS.search("daemon's time for a datagram"):
@@ -67,8 +68,6 @@ def main() -> None:
             rows.append(memory_row(bench))
         if ROWS.search("socket and bind"):
             rows += bind_rows(bench)
-        if ROWS.search("idle daemon"):
-            rows += [idle(a), *start_up(a)]
         if ROWS.search("picture"):
             draw(bench, PICTURE, title)
     OUT.parent.mkdir(exist_ok=True)

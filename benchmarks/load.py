@@ -4,7 +4,7 @@
 
 zmq is mhost without shared memory; ring opens the socket, and ring.c ($RING) uses it.
 Roles that receive print their port first; HOST is where they bind. `bind`, `busy`,
-`memory`, `serve` and `spread` open SIZE sockets, the last two at PORT and those above.
+`hold`, `memory`, `serve` and `spread` open SIZE sockets, the last two at PORT and those above.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def main() -> None:
             "rtt": rtt,
             "bind": bind,
             "busy": busy,
+            "hold": hold,
             "memory": memory,
             "serve": serve,
             "spread": spread,
@@ -287,9 +288,18 @@ def bind(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[st
     }
 
 
+def hold(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
+    """Open sockets, print their number, and do nothing until killed."""
+    socks = many(sock, at, count)
+    print(len(socks), flush=True)
+    time.sleep(3600)
+    return {}
+
+
 def busy(sock: Any, at: tuple[str, int], count: int, _seconds: float) -> dict[str, float]:
     """Open sockets, print their number, and have the daemon list them until killed."""
-    print(len(many(sock, at, count)), flush=True)
+    socks = many(sock, at, count)
+    print(len(socks), flush=True)
     while True:
         sock._sk.ask(lambda seq: Show(seq, "sockets"))
 

@@ -36,6 +36,11 @@ class Measured(NamedTuple):
 def rows_of_rates() -> list[Measured]:
     """Datagrams per second, 64 octets unless said."""
     one_by_one = lambda b: b.sending("kernel", "send", "gro")  # noqa: E731
+    two_hosts = Measured(
+        "two mhostd hosts end to end",
+        lambda b: b.between(b.b, "10.77.2.1", "mhost", "sendmmsg"),
+        lambda b: b.between(b.b, PEER["kernel"], "kernel", "send"), 12,
+    )  # fmt: skip
     rows = [
         Measured("sendto to a GRO peer", lambda b: b.sending("inet", "send", "gro"),
                  one_by_one, 15),
@@ -75,9 +80,8 @@ def rows_of_rates() -> list[Measured]:
         Measured("application to application, one daemon",
                  lambda b: b.between(b.a, OURS["inet"], "mhost", "sendmmsg"),
                  lambda b: b.between(b.a, "127.0.0.1", "kernel", "send"), 12),
-        Measured("two mhostd hosts end to end",
-                 lambda b: b.between(b.b, "10.77.2.1", "mhost", "sendmmsg"),
-                 lambda b: b.between(b.b, PEER["kernel"], "kernel", "send"), 12),
+        two_hosts,
+        apart(two_hosts),
         Measured("delegated: sendmmsg to a GRO peer",
                  lambda b: b.sending("host_inet", "sendmmsg", "gro"), one_by_one, 8),
         Measured("delegated: recv from an ordinary sender",
@@ -186,8 +190,8 @@ def busy_rows(bench: Bench) -> list[Row]:
     """Round trips while the daemon's Python lists sockets, against those while it does not."""
     quiet = [bench.round_trips("inet") for _ in range(ROUNDS)]
     loads = [
-        bench.load(bench.a, "mhost", "busy", OURS["inet"], 0, PER_PROCESS, 0)
-        for _ in range(SOCKETS // PER_PROCESS)
+        bench.load(bench.a, "mhost", role, OURS["inet"], 0, PER_PROCESS, 0)
+        for role in ("hold", "busy")
     ]
     for load in loads:
         line(load)
