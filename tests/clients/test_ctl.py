@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 
 import pytest
 from lab import BIN
@@ -116,6 +117,7 @@ def test_a_handler_goes_and_comes_back_under_live_sockets(pair, bound, sender):
     with pytest.raises(OSError, match="no L3 handler"):
         while True:  # it is told of later, as by a kernel socket
             sender.sendto(b"gone", ("testproto:1", port))
+            time.sleep(0.001)  # not so many that no room is left for the last one
     assert mhostctl("l3", "up", "testproto")[0] == 0
     sender.sendto(b"two", ("testproto:1", port))
     while (data := sock.recv(10)) != b"two":
