@@ -59,7 +59,7 @@ OUTSIDE = {
     "asyncio": {"name_service", "ipc.show", "main"},
     "pathlib": {"lock", "netlink", "ipc.door", "ipc.handover", "main", "privileges"},
     "signal": {"main"},
-    "resource": {"host_udp", "ipc.door", "main"},
+    "resource": {"ipc.pump", "host_udp", "ipc.door", "main"},
     "threading": {"name_service"},
     "fcntl": {"eth", "lock", "tun"},
     "zmq": {"ipc.door", "main"},

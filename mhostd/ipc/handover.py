@@ -168,6 +168,8 @@ class Handover:
             raise MhostError(
                 number, f"lane: {os.strerror(number)}; docs/ipc.md says what is wanted"
             ) from None
+        sk.rmem_sent = 0  # no credit is given any more, and none is needed
+        self._fast.limit(sk)
 
     def _hang_up(self, client: socket.socket) -> None:
         fd = client.fileno()

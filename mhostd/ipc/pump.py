@@ -2,12 +2,13 @@
 
 Where an application has given no shared memory the daemon makes some for itself, so that
 the fast lane serves both alike; here is the application's side of it. A socket gets it
-with its first datagram, if there are descriptors left; without, the walk does everything.
+with its first datagram, if there are descriptors for it; without, the walk does everything.
 """
 
 from __future__ import annotations
 
 import logging
+import resource
 from collections.abc import Callable
 from functools import partial
 
@@ -32,11 +33,15 @@ class Pumps:
         self._watch = watch
         self._pumps: dict[Sock, native.PumpType] = {}
         self._kept: dict[Sock, bytes] = {}
+        # Three descriptors each: others need most of them (door.py, host_udp.py).
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16
         self.send: Callable[[Client, bytes], bool] = lambda _client, _message: True
 
     def open(self, sk: Sock) -> bool:
         """Give a socket rings; False if there are no descriptors or no memory for them."""
         assert native.Pump is not None
+        if len(self._pumps) >= self._most:
+            return False
         try:
             pump = native.Pump()
         except OSError as err:
@@ -48,6 +53,7 @@ class Pumps:
             log.debug("socket %d: no rings: %s", sk.number, err.strerror)
             pump.close()
             return False
+        pump.shared()
         sk.pumped = True
         self._pumps[sk] = pump
         self._fast.limit(sk)

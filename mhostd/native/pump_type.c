@@ -63,6 +63,16 @@ static PyObject *py_close(PumpObject *self, PyObject *none)
 	Py_RETURN_NONE;
 }
 
+/* shared() -> None: the memory is mapped on both sides, its descriptor is not needed */
+static PyObject *py_shared(PumpObject *self, PyObject *none)
+{
+	(void)none;
+	if (self->memfd >= 0)
+		close(self->memfd);
+	self->memfd = -1;
+	Py_RETURN_NONE;
+}
+
 static PyObject *closed(void)
 {
 	PyErr_SetString(PyExc_ValueError, "the pump is closed");
@@ -136,6 +146,7 @@ static PyObject *py_arm(PumpObject *self, PyObject *none)
 
 static PyMethodDef pump_methods[] = {
 	METHOD(close, METH_NOARGS),
+	METHOD(shared, METH_NOARGS),
 	METHOD(put, METH_VARARGS),
 	METHOD(take, METH_VARARGS),
 	METHOD(arm, METH_NOARGS),

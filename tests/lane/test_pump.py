@@ -182,7 +182,7 @@ def test_closing_gives_everything_back(node, app):
     node.lane.start()
     before = set(os.listdir("/proc/self/fd"))
     app.send(b"x", PEER4)
-    assert len(set(os.listdir("/proc/self/fd")) - before) == 4  # memory, pair, the lane's end
+    assert len(set(os.listdir("/proc/self/fd")) - before) == 3  # a pair, and the lane's end
     assert node.ask(Close(1, app.sk.number)).errno == 0
     node.turn()
     node.lane.stop()
@@ -205,6 +205,22 @@ def test_without_descriptors_the_walk_does_everything(node, app, frame):
     assert app.sk.slot == -1
     assert taken(app) == [b"up"]
     assert payloads(node.sent()) == [b"down"]
+
+
+def test_so_many_sockets_have_rings_and_the_others_the_walk(node, frame):
+    node.pumps._most = 2
+    apps = [node.app() for _ in range(3)]
+    for i, app in enumerate(apps):
+        node.node.bind(app.sk, "*", 4100 + i)
+        app.send(b"down", PEER4)
+        node.receive(frame(b"up", 4100 + i))
+    node.settle()
+    assert [app.sk.slot >= 0 for app in apps] == [True, True, False]
+    assert [taken(app) for app in apps] == [[b"up"]] * 3
+    assert payloads(node.sent()) == [b"down"] * 3
+    node.ask(Close(1, apps[0].sk.number))
+    apps[2].send(b"now", PEER4)
+    assert apps[2].sk.slot >= 0
 
 
 def test_a_closed_pump_says_so(node, app):
