@@ -212,6 +212,10 @@ void lane_host_error(struct lane *lane, struct lane_sock *sk, bool v6);
 int lane_host_down(int fd, const struct flow *flow, struct iovec *parts, size_t n_parts,
 		   uint16_t segment_size, size_t *sent);
 void lane_host_key(struct flow_key *key, uint32_t slot, uint32_t scope_id);
+bool lane_counts_still(const struct lane *lane, const struct flow *flow,
+		       const struct lane_sock *sk);
+struct record lane_record_of(const struct flow_key *key, const struct flow *flow,
+			     uint16_t segment_size);
 struct lane_sock *lane_who_gets(struct lane *lane, const struct flow_key *key,
 				uint64_t hash, const struct flow **found);
 

@@ -1,162 +1,18 @@
-/* lane_io.c - the two ways through the fast lane (lane.h), and its thread */
+/* lane_down.c - out of the rings of sockets, to the TUN, the host kernel or another (lane.h) */
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "csum.h"
 #include "lane.h"
 #include "udp.h"
 
 #define PREFIX_MAX	(TUN_PI_LEN + VNET_LEN)
-#define EVENTS		64
-#define HOLD_US		100
-#define LINGER_NS	50000
-#define LINGER_SOCKS	16	/* that it looks at meanwhile, without a doorbell */
 
 static const uint16_t ETH_P_IP = 0x0800, ETH_P_IPV6 = 0x86dd;
-
-static bool counts_still(const struct lane *lane, const struct flow *flow,
-			 const struct lane_sock *sk)
-{
-	return sk && flow->epoch == lane->epoch && flow->sock_epoch == sk->epoch;
-}
-
-/* --- up */
-
-/* The socket of a flow that comes up, or NULL if the walk must say. */
-struct lane_sock *lane_who_gets(struct lane *lane, const struct flow_key *key,
-				uint64_t hash, const struct flow **found)
-{
-	struct flow *flow = flow_find(&lane->up, key, hash);
-	struct lane_sock *sk = flow ? lane_sock(lane, flow->slot) : NULL;
-
-	if (!counts_still(lane, flow, sk) || flow->port_epoch != lane->port_epochs[key->dest])
-		return NULL;
-	*found = flow;
-	return sk;
-}
-
-/* The header of the records of a flow that comes up. */
-static struct record record_of(const struct flow_key *key, const struct flow *flow,
-			       uint16_t segment_size)
-{
-	struct record head = {
-		.segment_size = segment_size,
-		.family = (uint16_t)key->family,
-		.port = key->source,
-		.cookie = flow->l3,
-		.id_no = flow->id_no,
-	};
-
-	memcpy(head.address, key->saddr, sizeof(head.address));
-	return head;
-}
-
-/* Hand a packet to the walk, each of its segments for itself. */
-static void frame_to_walk(struct lane *lane, const struct vnet *vnet, uint32_t ethertype,
-			  const uint8_t *packet, size_t len, const uint64_t *hash)
-{
-	size_t segments = frame_segments(vnet, packet, len);
-
-	for (size_t i = 0; i < segments; i++) {
-		size_t octets = frame_segment(vnet, packet, len, i, lane->segment);
-
-		if (!lane_item(lane, ITEM_FRAME, ethertype, lane->segment, octets)) {
-			lane->counts.backlog++;
-			lane->counts.backlog_bytes += octets;
-		} else if (hash) {
-			lane->marks[*hash % LANE_MARKS]++;
-		}
-	}
-}
-
-/* One frame off the TUN; with the lock. */
-static void one_up(struct lane *lane, const uint8_t *octets, size_t len)
-{
-	size_t prefix = TUN_PI_LEN + (lane->vnet ? VNET_LEN : 0), hlen;
-	const struct flow *flow = NULL;
-	struct vnet vnet = { 0 };
-	struct lane_sock *sk = NULL;
-	struct udp_frame frame;
-	uint32_t segments;
-	uint64_t hash = 0;
-	bool udp;
-
-	if (len < prefix)
-		return;
-	if (lane->vnet)
-		vnet_parse(&vnet, octets + TUN_PI_LEN);
-	udp = frame_parse(&frame, &vnet, octets + prefix, len - prefix);
-	if (udp) {
-		hash = flow_hash(&lane->up, &frame.key);
-		sk = lane_who_gets(lane, &frame.key, hash, &flow);
-	}
-	if (!sk) {
-		frame_to_walk(lane, &vnet, (uint32_t)(octets[2] << 8 | octets[3]),
-			      octets + prefix, len - prefix, udp ? &hash : NULL);
-		return;
-	}
-	segments = record_segments(frame.len, frame.segment_size);
-	hlen = len - prefix - frame.len;
-	lane->counts.rx_packets += segments;
-	lane->counts.rx_bytes += frame.len + segments * hlen;
-	struct record head = record_of(&frame.key, flow, frame.segment_size);
-	struct iovec payload = { (void *)(uintptr_t)frame.payload, frame.len };
-
-	lane_deliver(lane, sk, &head, &payload, 1, segments);
-}
-
-/**
- * lane_up() - take frames off the TUN
- * @lane:	without its lock
- * @most:	frames
- *
- * Return: how many there were
- */
-size_t lane_up(struct lane *lane, size_t most)
-{
-	size_t prefix = TUN_PI_LEN + (lane->vnet ? VNET_LEN : 0), n;
-	bool crowded = false;
-
-	for (n = 0; n < most && lane->tun_ready && !lane->hold; n++) {
-		ssize_t len = read(lane->tun, lane->frame, prefix + FRAME_MAX);
-
-		if (len < 0) {
-			lane->tun_ready = false;
-			if (errno == EBADFD) {		/* ip link del */
-				lane->tun_lost = true;
-				lane_notify(lane->walk);
-			}
-			break;
-		}
-		pthread_mutex_lock(&lane->lock);
-		one_up(lane, lane->frame, (size_t)len);
-		if (n % LANE_PUBLISH == LANE_PUBLISH - 1) {
-			lane_publish_some(lane);
-			crowded = lane->crowded;
-			lane->crowded = false;
-		}
-		pthread_mutex_unlock(&lane->lock);
-		if (crowded)
-			sched_yield();
-		crowded = false;
-	}
-	if (n) {
-		pthread_mutex_lock(&lane->lock);
-		lane_publish(lane);
-		pthread_mutex_unlock(&lane->lock);
-	}
-	return n;
-}
-
-/* --- down */
 
 /* What a flow down is found by: the socket, and the record's destination. */
 struct down_key {
@@ -199,7 +55,7 @@ static const struct flow *way_of(struct lane *lane, const struct lane_sock *sk,
 	if (head->flags & ~RECORD_CONNECTED)
 		return NULL;
 	flow = flow_find(&lane->down, &key, flow_hash(&lane->down, &key));
-	if (!flow || !counts_still(lane, flow, sk))
+	if (!flow || !lane_counts_still(lane, flow, sk))
 		return NULL;
 	if (head->segment_size) {
 		if (head->segment_size > flow->segment_max ||
@@ -422,7 +278,7 @@ static bool to_socket(struct lane *lane, const struct run *run)
 	sk = lane_who_gets(lane, &key, flow_hash(&lane->up, &key), &flow);
 	if (!sk)
 		return false;
-	head = record_of(&key, flow, run->segment_size);
+	head = lane_record_of(&key, flow, run->segment_size);
 	lane->counts.lo_packets += run->segments;
 	lane->counts.lo_bytes += run_bytes(run);
 	lane_deliver(lane, sk, &head, run->parts + 1, run->n_parts - 1, run->segments);
@@ -607,140 +463,4 @@ bool lane_drain(struct lane *lane, struct lane_sock *sk, uint32_t timeout_ms)
 			return false;
 	}
 	return !sk->at_walk;
-}
-
-/* --- the thread */
-
-static void on_event(struct lane *lane, const struct epoll_event *event)
-{
-	struct lane_sock *sk;
-	eventfd_t count;
-
-	if (event->data.u64 == UINT64_MAX) {
-		lane->tun_ready = true;
-		return;
-	}
-	if (event->data.u64 == UINT64_MAX - 1) {
-		eventfd_read(lane->wake, &count);
-		return;
-	}
-	sk = lane_sock(lane, (uint32_t)event->data.u64);
-	if (!sk)
-		return;
-	if (event->data.u64 >> 32) {
-		if (event->events & EPOLLERR)
-			lane_host_error(lane, sk, event->data.u64 >> 33);
-		return;
-	}
-	if (event->events & (EPOLLHUP | EPOLLERR) &&
-	    lane_item(lane, ITEM_GONE, sk->slot, NULL, 0))
-		epoll_ctl(lane->epoll, EPOLL_CTL_DEL, sk->far, NULL);
-	lane_doorbell(sk);
-	if (!sk->at_walk)
-		lane_activate(lane, sk);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-/**
- * struct rest - when the thread sleeps, and when it stays awake a little
- * @since:	when there was something to do last, in ns
- * @slept:	how long it slept last, in ns
- *
- * To be woken costs more than a datagram does, and most of it is paid by who sends. So
- * while one comes within LINGER_NS of the other nobody sleeps; who needs the core has it.
- */
-struct rest {
-	uint64_t since;
-	uint64_t slept;
-};
-
-static bool lingers(const struct rest *rest)
-{
-	return rest->slept < LINGER_NS && now_ns() - rest->since < LINGER_NS;
-}
-
-/* Sleep until there is something to do; how many events that is. */
-static int sleep_on(struct lane *lane, struct rest *rest, struct epoll_event *events)
-{
-	uint64_t before = now_ns();
-	int n = epoll_wait(lane->epoll, events, EVENTS, -1);
-
-	rest->slept = now_ns() - before;
-	return n;
-}
-
-static void *lane_run(void *arg)
-{
-	struct epoll_event events[EVENTS];
-	struct rest rest = { 0 };
-	struct lane *lane = arg;
-	bool busy = true;
-	size_t done = 1;
-
-	while (!atomic_load(&lane->stop)) {
-		bool awake = lingers(&rest);
-		int n;
-
-		if (awake && !done)
-			sched_yield();
-		n = busy || awake ? epoll_wait(lane->epoll, events, EVENTS, 0)
-				  : sleep_on(lane, &rest, events);
-		pthread_mutex_lock(&lane->lock);
-		for (int i = 0; i < n; i++)
-			on_event(lane, events + i);
-		lane_bury(lane);
-		pthread_mutex_unlock(&lane->lock);
-		done = lane_up(lane, LANE_BATCH);
-		for (int i = 0; i < n; i++)
-			if (events[i].data.u64 >> 32 && events[i].data.u64 < UINT64_MAX - 1)
-				done += lane_host_up(lane, (uint32_t)events[i].data.u64,
-						     events[i].data.u64 >> 33);
-		done += lane_down(lane, awake ? LINGER_SOCKS : 0);
-		if (done)
-			rest.since = now_ns();
-		/* Where the walk has too much, it says when it has not. */
-		busy = ((lane->tun_ready && !lane->hold) || lane->n_active) &&
-		       (done || !lane->walk_full);
-		if (lane->hold)		/* what the host kernel has is not taken either */
-			usleep(HOLD_US);
-	}
-	return NULL;
-}
-
-/**
- * lane_start() - begin to work by itself
- * @lane:	initialised
- *
- * Return: 0 or errno
- */
-int lane_start(struct lane *lane)
-{
-	struct epoll_event tun = { .events = EPOLLIN | EPOLLET, .data.u64 = UINT64_MAX };
-	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = UINT64_MAX - 1 };
-	int err;
-
-	if (epoll_ctl(lane->epoll, EPOLL_CTL_ADD, lane->wake, &wake) ||
-	    (lane->tun >= 0 && epoll_ctl(lane->epoll, EPOLL_CTL_ADD, lane->tun, &tun)))
-		return errno;
-	err = pthread_create(&lane->thread, NULL, lane_run, lane);
-	lane->running = !err;
-	return err;
-}
-
-/* Stop working; without the lock. */
-void lane_stop(struct lane *lane)
-{
-	if (!lane->running)
-		return;
-	atomic_store(&lane->stop, true);
-	lane_notify(lane->wake);
-	pthread_join(lane->thread, NULL);
-	lane->running = false;
 }
