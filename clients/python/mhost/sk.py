@@ -299,17 +299,17 @@ class Sk:
         instance: str,
         done: Callable[[Reply], None] | None = None,
     ) -> None:
-        """As Channel.post_record(); without room, nor memory of the daemon's, not writable."""
+        """As Channel.post_record(); without room it is not writable until there is some."""
         try:
             self.channel.post_record(message, deadline, instance, done)
         except BlockingIOError:
-            if not self.shared:
-                self.channel.await_room(self)
+            self.channel.await_room(self)
             raise
 
     def room(self, there: bool) -> None:
-        """Whether it is writable, over ZeroMQ."""
-        self.arrived.room(there)
+        """Whether it is writable, over ZeroMQ; the daemon says so in memory that it has."""
+        if not self.shared:
+            self.arrived.room(there)
 
     def post(self, message: bytes, instance: str) -> bool:
         """Send a data message made in that session, without waiting; False if it can't be."""
