@@ -12,6 +12,7 @@
 
 #include "app_lane.h"
 #include "packed.h"
+#include "raw.h"
 
 #ifndef OCTET_MS
 #define OCTET_MS	20	/* how long an octet may take that the daemon is sending */
@@ -29,9 +30,9 @@ static void begin(struct app_lane *lane)
 	ring_open(&lane->tx, lane->shm, true, true);
 	atomic_store(&lane->tx.ctl->wake, 1);
 	lane->stale = atomic_load(&lane->rx.ctl->head);
-	while (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+	while (raw_recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
 		;
-	while (recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+	while (raw_recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
 		;
 	lane->claimed = false;
 	ring_want(&lane->rx.ctl->wake);
@@ -51,11 +52,13 @@ int app_lane_make(int *memfd, int *near, int *far)
 {
 	int pair[2] = { -1, -1 }, least = 1, err;
 
-	*near = *far = -1;
+	*memfd = *near = *far = -1;
+	/* First our end: it has the lowest number that is free, as socket(2) would give. */
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -1;
 	*memfd = memfd_create("mhost", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (*memfd >= 0 && !ftruncate(*memfd, LANE_OCTETS) &&
-	    !fcntl(*memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) &&
-	    !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+	    !fcntl(*memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
 		setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &least, sizeof(least));
 		*near = pair[0];
 		*far = pair[1];
@@ -63,7 +66,9 @@ int app_lane_make(int *memfd, int *near, int *far)
 	}
 	err = errno;
 	if (*memfd >= 0)
-		close(*memfd);
+		raw_close(*memfd);
+	raw_close(pair[0]);
+	raw_close(pair[1]);
 	*memfd = -1;
 	errno = err;
 	return -1;
@@ -126,6 +131,33 @@ int app_lane_move(struct app_lane *lane, int memfd)
 	lane->shm = shm;
 	begin(lane);
 	return 0;
+}
+
+/* The same socket where its memory is mapped at another place. */
+void app_lane_at(struct app_lane *lane, void *shm)
+{
+	struct app_lane here = { .shm = shm };
+
+	ring_open(&here.rx, shm, false, false);
+	ring_open(&here.tx, shm, true, true);
+	lane->shm = shm;
+	lane->rx.ctl = here.rx.ctl;
+	lane->rx.data = here.rx.data;
+	lane->tx.ctl = here.tx.ctl;
+	lane->tx.data = here.tx.data;
+}
+
+/**
+ * app_lane_again() - begin again with another daemon, in the same memory
+ * @lane:	the socket; nobody else has its memory any more
+ *
+ * As app_lane_move(), for who keeps the descriptor of the memory.
+ */
+void app_lane_again(struct app_lane *lane)
+{
+	atomic_store(&lane->tx.ctl->tail, atomic_load(&lane->tx.ctl->head));
+	atomic_store(&lane->tx.ctl->room, 0);
+	begin(lane);
 }
 
 void app_lane_close(struct app_lane *lane)
@@ -228,7 +260,7 @@ size_t app_lane_fill(struct app_lane *lane, const uint8_t *octets, size_t len)
 	done = packed_put(&rx, octets, len);
 	ring_publish(&rx);
 	if (ring_wanted(&rx.ctl->wake))
-		send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		raw_send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	return done;
 }
 
@@ -267,7 +299,7 @@ void app_lane_publish(struct app_lane *lane)
 {
 	ring_publish(&lane->tx);
 	if (ring_wanted(&lane->tx.ctl->wake))
-		send(lane->near, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		raw_send(lane->near, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* --- readiness */
@@ -279,10 +311,10 @@ static void take_octets(struct app_lane *lane, bool owed)
 	char octet[8];
 
 	do {
-		while (recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+		while (raw_recv(lane->near, octet, sizeof(octet), MSG_DONTWAIT) > 0)
 			owed = false;
 		/* A daemon that was killed in between sends none; a late one is the next arm's. */
-	} while (owed && poll(&near, 1, OCTET_MS) > 0);
+	} while (owed && raw_poll_ms(&near, 1, OCTET_MS) > 0);
 }
 
 static uint64_t now_ns(void)
@@ -329,7 +361,7 @@ int app_lane_sleep(struct app_lane *lane, short events, const struct timespec *t
 {
 	struct pollfd near = { lane->near, events, 0 };
 	uint64_t before = now_ns();
-	int n = ppoll(&near, 1, timeout, NULL), err = errno;
+	int n = raw_poll(&near, 1, timeout), err = errno;
 
 	if (events == POLLIN)
 		atomic_store_explicit(&lane->slept_ns, now_ns() - before, memory_order_relaxed);
@@ -364,7 +396,7 @@ bool app_lane_arm(struct app_lane *lane)
 void app_lane_raise(struct app_lane *lane)
 {
 	if (lane->claimed || ring_wanted(&lane->rx.ctl->wake))
-		send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		raw_send(lane->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	lane->claimed = false;
 }
 
@@ -382,7 +414,7 @@ void app_lane_give_up(struct app_lane *lane)
 {
 	char octet[8];
 
-	while (recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
+	while (raw_recv(lane->far, octet, sizeof(octet), MSG_DONTWAIT) > 0)
 		;
 }
 
@@ -395,6 +427,6 @@ void app_lane_give_up(struct app_lane *lane)
 void app_lane_want_room(struct app_lane *lane)
 {
 	ring_want(&lane->tx.ctl->room);
-	while (send(lane->near, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+	while (raw_send(lane->near, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
 		;
 }

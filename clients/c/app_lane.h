@@ -64,6 +64,8 @@ struct datagram {
 int app_lane_make(int *memfd, int *near, int *far);
 int app_lane_open(struct app_lane *lane, int memfd, int near, int far);
 int app_lane_move(struct app_lane *lane, int memfd);
+void app_lane_at(struct app_lane *lane, void *shm);
+void app_lane_again(struct app_lane *lane);
 void app_lane_close(struct app_lane *lane);
 
 enum ring_says app_lane_front(struct app_lane *lane, struct datagram *datagram);

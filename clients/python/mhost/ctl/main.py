@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 from mhostd import __version__
 
+TYPE_CHECKING = False  # for type checkers it is true; typing takes 10 ms to load
+if TYPE_CHECKING:
+    from typing import Any
+
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_DAEMON = 0, 1, 2, 3
 
 _READING = {
@@ -31,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.verb == "config":
         return _config_check(args.file)
+    if args.verb in ("run", "dev"):
+        return _of_programs(args)
     from mhost.ctl import ask
 
     try:
@@ -64,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
             _hosts(verb)
         elif name == "l3":
             _l3(verb)
+    _programs(verbs)
     config = verbs.add_parser("config", help="check a configuration file")
     check = config.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
         "check", help="say whether the daemon would take it"
@@ -95,6 +102,49 @@ def _l3(verb: argparse.ArgumentParser) -> None:
     changes = verb.add_subparsers(title="changes", dest="change", metavar="up|down")
     for name, text in (("up", "register a handler again"), ("down", "remove a handler")):
         changes.add_parser(name, help=text).add_argument("name", metavar="NAME")
+
+
+def _programs(verbs: Any) -> None:
+    text = "run a program, its sockets on mhostd"
+    run = verbs.add_parser(
+        "run",
+        help=text,
+        description=f"{text}: AF_MHOST ones, and with `--family inet` its UDP sockets too.",
+        usage="mhostctl run [-h] [--family {mhost,inet,all}] [--] PROGRAM [ARGUMENT ...]",
+    )
+    run.add_argument(
+        "--family",
+        choices=("mhost", "inet", "all"),
+        default=os.environ.get("MHOST_PRELOAD") or "mhost",
+        help="mhost: AF_MHOST sockets; inet, all: IPv4 and IPv6 UDP sockets as well",
+    )
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM ...")
+    dev = verbs.add_parser(
+        "dev", help="what a C compiler needs for libmhost", description="Print compiler flags."
+    )
+    dev.add_argument("--cflags", action="store_true", help="where mhost.h is")
+    dev.add_argument("--libs", action="store_true", help="how to link with libmhost")
+    dev.add_argument("--static", action="store_true", help="with --libs: the static library")
+    dev.add_argument("--pkgconfig", action="store_true", help="for PKG_CONFIG_PATH")
+
+
+def _of_programs(args: argparse.Namespace) -> int:
+    from mhost.ctl import run
+
+    if args.verb == "run":
+        argv = args.program[args.program[:1] == ["--"] :]
+        if not argv:
+            print("mhostctl: run: which program? mhostctl run -- PROGRAM", file=sys.stderr)
+            return EXIT_USAGE
+        return run.run(args.family, argv)
+    if not (args.cflags or args.libs or args.pkgconfig):
+        print("mhostctl: dev: --cflags, --libs or --pkgconfig?", file=sys.stderr)
+        return EXIT_USAGE
+    if args.pkgconfig:
+        print(run.directory())
+    else:
+        print(run.flags(cflags=args.cflags, libs=args.libs, static=args.static))
+    return EXIT_OK
 
 
 def _run(args: argparse.Namespace) -> int:
