@@ -1,4 +1,4 @@
-"""`mhostctl run` and `mhostctl dev`: where libmhost is, and programs with it in front of them."""
+"""`mhostctl run` and `mhostctl dev`: libmhost, and programs with it in front of them."""
 
 from __future__ import annotations
 
