@@ -1,9 +1,11 @@
 /* mhost.c - the calls of mhost.h: a descriptor, what it is of, and errno */
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -96,6 +98,8 @@ int mhost_getsockopt(int fd, int level, int option, void *value, socklen_t *len)
 
 int mhost_ioctl(int fd, unsigned long request, void *argument)
 {
+	if (request != FIONREAD && request != SIOCOUTQ)		/* of the descriptor itself */
+		return (int)syscall(SYS_ioctl, fd, request, argument);
 	CALL(fd, sk_ioctl(&end, request, argument), ioctl(fd, request, argument));
 }
 

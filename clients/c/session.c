@@ -70,7 +70,8 @@ void session_lock(struct view *view)
 
 	if (pthread_mutex_lock(&s->lock) == EOWNERDEAD) {
 		pthread_mutex_consistent(&s->lock);
-		session_lose(view);	/* it may have been in the middle of a message */
+		if (s->midway)		/* what it had taken of a message is lost */
+			session_lose(view);
 	}
 }
 
@@ -112,6 +113,7 @@ void session_lose(struct view *view)
 	if (view->conn >= 0 && view->generation == s->generation)
 		shutdown(view->conn, SHUT_RDWR);	/* for other processes' keepers */
 	zmtp_begin(&s->in);
+	s->midway = false;
 	s->reader = 0;
 	for (struct slot *slot = s->slots; slot < s->slots + SLOTS_MAX; slot++)
 		if (state_of(slot) == WAITING)
@@ -230,8 +232,11 @@ void session_take(struct view *view)
 	while (view->conn >= 0 && view->generation == generation && s->generation == generation) {
 		size_t room, len;
 		uint8_t *at = zmtp_room(&s->in, &room);
-		ssize_t got = raw_recv(view->conn, at, room, MSG_DONTWAIT);
+		ssize_t got;
 
+		s->midway = true;
+		got = raw_recv(view->conn, at, room, MSG_DONTWAIT);
+		s->midway = got > 0;
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (got <= 0) {
@@ -244,6 +249,7 @@ void session_take(struct view *view)
 			if (s->in.phase == 0)
 				return;		/* it was lost meanwhile */
 		}
+		s->midway = false;
 		if (says == ZMTP_BROKEN) {
 			session_lose(view);
 			return;
@@ -330,6 +336,7 @@ static int send_message(struct view *view, emit_fn *emit, void *argument, uint32
 	at = body - n;
 	memcpy(at, head, n);
 	len += n;
+	s->midway = true;
 	while (len) {
 		struct pollfd conn = { view->conn, POLLOUT, 0 };
 		ssize_t sent = raw_send(view->conn, at, len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -344,6 +351,7 @@ static int send_message(struct view *view, emit_fn *emit, void *argument, uint32
 			return ECONNRESET;
 		}
 	}
+	s->midway = false;
 	return 0;
 }
 

@@ -154,6 +154,7 @@ struct session {
 	_Atomic uint32_t generation;	/* counts sessions; the descriptors are in the mailbox */
 	_Atomic uint32_t unshared;	/* sockets whose datagrams come over ZeroMQ */
 	uint32_t seq;
+	bool midway;			/* in a message on the connection, either way */
 	int32_t reader;			/* thread that waits on the connection; 0 is nobody */
 	int32_t reader_pid;
 	char path[108];			/* of the daemon's socket */

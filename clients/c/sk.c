@@ -14,6 +14,7 @@
 #include "sk.h"
 
 #define CLOSE_NS	1000000000ull	/* how long close() waits for the daemon */
+#define BIND_NS		1000000000ull	/* how long another session may keep our port */
 #define RCVBUF_DEFAULT	212992		/* octets, the daemon's */
 #define CREDIT_SHARE	4		/* credit goes back a quarter of the buffer at a time */
 
@@ -444,6 +445,22 @@ int sk_shutdown(const struct end *end, int how)
 
 /* --- another session */
 
+/* The port may be that of our last session for as long as the daemon has not seen it end. */
+static int bind_again(const struct end *end, const struct place *at)
+{
+	uint64_t deadline = now_ns() + BIND_NS;
+	struct timespec nap = { 0, BIND_NS / 200 };
+	struct reply reply;
+	int err;
+
+	for (;;) {
+		err = name(end, "bind", at, &reply, true);
+		if (err != EADDRINUSE || now_ns() >= deadline)
+			return err;
+		nanosleep(&nap, NULL);
+	}
+}
+
 /**
  * sk_restore() - with the lock of the session: create, set, bind and connect again
  *
@@ -481,7 +498,7 @@ int sk_restore(const struct end *end)
 		else
 			at.family = AF_MHOST;
 		at.port = sk->port;
-		err = name(end, "bind", &at, &reply, true);
+		err = bind_again(end, &at);
 	}
 	if (!err && sk->connected)
 		err = name(end, "connect", &sk->peer, &reply, true);

@@ -256,6 +256,8 @@ int sk_getsockopt(const struct end *end, int level, int option, void *value, soc
 		memcpy(octets, &number, sizeof(number));
 	else
 		err = get_there(end, level, option, octets, &n);
+	if (err == EOPNOTSUPP && sk->family == AF_INET6)
+		err = ENOPROTOOPT;	/* as ipv6_sockglue.c of Linux */
 	if (err)
 		return -err;
 	if (level == SOL_SOCKET && option == SO_BINDTODEVICE && n > *len)
@@ -270,6 +272,7 @@ int sk_getsockopt(const struct end *end, int level, int option, void *value, soc
 	return 0;
 }
 
+/* FIONREAD: octets of the next datagram. SIOCOUTQ: those the daemon has not taken. */
 int sk_ioctl(const struct end *end, unsigned long request, void *argument)
 {
 	struct sk *sk = end->sk;
@@ -285,8 +288,6 @@ int sk_ioctl(const struct end *end, unsigned long request, void *argument)
 			sk_unlock(sk);
 		}
 		break;
-	default:
-		return syscall(SYS_ioctl, end->local->near, request, argument) < 0 ? -errno : 0;
 	}
 	memcpy(argument, &number, sizeof(number));
 	return 0;

@@ -558,6 +558,8 @@ static int read_message(const struct end *end, const struct msghdr *message, int
 		return EINVAL;
 	if (d->octets > 0xffff)
 		return EMSGSIZE;
+	if (end->sk->family == AF_INET6)	/* udpv6_sendmsg() of Linux does not look at it */
+		flags &= ~MSG_OOB;
 	if (flags & (MSG_OOB | MSG_MORE | MSG_DONTROUTE))
 		return EOPNOTSUPP;
 	if (message->msg_name && message->msg_namelen) {
@@ -571,6 +573,8 @@ static int read_message(const struct end *end, const struct msghdr *message, int
 			in.sin_family = AF_INET;
 			err = place_of(end, (struct sockaddr *)&in, sizeof(in), &d->asked);
 		}
+		if (err == EAFNOSUPPORT && end->sk->family == AF_INET6)
+			err = EINVAL;
 		if (!err && !d->asked.port)
 			err = EINVAL;
 	}
