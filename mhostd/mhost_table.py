@@ -285,7 +285,8 @@ class MhostTable:
             now: seconds of a monotonic clock; a locator that gave an error is
                 passed over until its time has come. If all of them did, the one
                 whose time comes first is used.
-            usable: says of each protocol whether the socket can send over it.
+            usable: says of each protocol whether the socket can send over it; one that
+                is bound where the route does not lead sends from there.
             heard: where the destination called us from, if it did: an answer goes
                 back there and over the same L3, unless that gave an error.
             tried: locators that have just refused this datagram; they come last.
@@ -302,6 +303,10 @@ class MhostTable:
         if sa.family != AF_MHOST:
             proto, locator = self._explicit(sa, heard)
             if not usable(proto):
+                # A socket sends from where it is bound, as in Linux, whatever the route.
+                for other in self.mhost_protos_for_family(sa.family):
+                    if usable(other):
+                        return other, locator
                 raise MhostError(
                     errno.ENETUNREACH,
                     f"sendto: {self.mhost_ntop(sa)} goes over {proto.name}, where this "
