@@ -41,9 +41,10 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 		-Db_lundef=false -Dbuildtype=debug -Dprefix=$(CURDIR)/$(ASAN) \
 		-Dpython.purelibdir=$(CURDIR)/$(ASAN)/lib -Dpython.platlibdir=$(CURDIR)/$(ASAN)/lib >/dev/null
 	@PATH="$(CURDIR)/$(BIN):$$PATH" meson install --quiet -C $(ASAN)/build
-	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py
+		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py \
+		tests/clients/libmhost tests/netns/test_preload.py
 
 fuzz: setup  # what parses octets of strangers, under libFuzzer; FUZZ_S=600 looks longer
 	@$(call apt,$(FUZZ_APT))

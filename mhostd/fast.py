@@ -252,9 +252,12 @@ class FastLane:
         head = pack_record(record._replace(payload=b"", flags=flags))[:RECORD_HLEN]
         self._down[head] = sk, proto, sa
 
-    def error(self, sk: Sock) -> None:
-        """An error is about to be told to a socket: what it asks from now on waits for it."""
-        self._lane.error(sk.slot)
+    def error(self, sk: Sock, *, wake: bool) -> None:
+        """An error is about to be told to a socket: what it asks from now on waits for it.
+
+        `wake` says that a receiver is to have it.
+        """
+        self._lane.error(sk.slot, wake)
 
     # --- the end of a wake
 

@@ -387,7 +387,8 @@ class Calls:
 
     def _fail(self, sk: Sock, event: SockError) -> None:
         if self._fast is not None and sk.slot >= 0:
-            self._fast.error(sk)
+            receiver = event.queued is not None or (event.fatal and sk.peer is not None)
+            self._fast.error(sk, wake=receiver)
         self.send(sk.client, event)
 
     def flush(self) -> None:

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "lane.h"
@@ -297,18 +298,21 @@ static PyObject *py_put(LaneObject *self, PyObject *args)
 	return sk ? PyBool_FromLong(done) : NULL;
 }
 
-/* error(slot) -> None: another error is told to it over ZeroMQ; who waits looks up */
+/* error(slot, wake) -> None: another one is told to it over ZeroMQ, for who sleeps if @wake */
 static PyObject *py_error(LaneObject *self, PyObject *args)
 {
 	struct lane_sock *sk;
 	unsigned int slot;
+	int wake;
 
-	if (!PyArg_ParseTuple(args, "I:error", &slot))
+	if (!PyArg_ParseTuple(args, "Ip:error", &slot, &wake))
 		return NULL;
 	sk = take_sock(self->lane, slot);
 	if (!sk)
 		return NULL;
 	atomic_fetch_add(&sk->rx.ctl->errors, 1);
+	if (wake && ring_wanted(&sk->rx.ctl->wake))
+		send(sk->far, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	pthread_mutex_unlock(&self->lane->lock);
 	Py_RETURN_NONE;
 }

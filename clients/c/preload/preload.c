@@ -276,9 +276,10 @@ FIND(long, syscall, (long number, ...))
 
 /*
  * libuv makes these two with syscall(2). Of the others none is taken here: the library makes
- * its own system calls on these descriptors in this way (raw.h).
+ * its own system calls on these descriptors in this way (raw.h). Six arguments are read,
+ * however many there are, as the C library's own does.
  */
-FRONT(long, syscall, (long number, ...))
+__attribute__((no_sanitize_address)) FRONT(long, syscall, (long number, ...))
 {
 	long a[6];
 	va_list more;
@@ -337,7 +338,7 @@ static void watched(int fd)
 	end_put(&end);
 }
 
-static void watched_all(const struct pollfd *fds, nfds_t n)
+static void watched_all(struct pollfd *fds, nfds_t n)
 {
 	for (nfds_t i = 0; fds_end && i < n; i++)
 		watched(fds[i].fd);
