@@ -45,13 +45,27 @@ void sk_unlock(struct sk *sk)
 	pthread_mutex_unlock(&sk->lock);
 }
 
+/*
+ * With the lock: have what comes next make the descriptor readable; whether something has
+ * come. The octet of an error that was told in between is not to be lost.
+ */
+bool sk_arm(struct sk *sk)
+{
+	bool come = app_lane_arm(&sk->lane);
+
+	if (sk->seen == app_lane_errors(&sk->lane))
+		return come;
+	app_lane_raise(&sk->lane);
+	return true;
+}
+
 /* With the lock: have the descriptor say what there is. */
 void sk_settle(struct sk *sk)
 {
 	if (sk->error || sk->n_queued || sk->shut_rd)
 		app_lane_raise(&sk->lane);
 	else if (sk->polled)
-		app_lane_arm(&sk->lane);
+		sk_arm(sk);
 }
 
 /* Whether its session is there. */

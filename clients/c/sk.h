@@ -16,6 +16,7 @@ extern bool sk_polled_default;	/* of a new socket: whether somebody may poll it 
 
 struct sk *sk_lock(const struct end *end);
 void sk_unlock(struct sk *sk);
+bool sk_arm(struct sk *sk);
 void sk_settle(struct sk *sk);
 bool sk_up(const struct end *end);
 bool sk_nonblocking(const struct end *end, int flags);

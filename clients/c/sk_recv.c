@@ -112,8 +112,7 @@ static ssize_t take(struct sk *sk, const struct datagram *d, struct msghdr *mess
 	}
 	if (!(flags & MSG_PEEK)) {
 		app_lane_pop(&sk->lane, d);
-		if (sk->polled || sk->error || sk->n_queued)
-			app_lane_settle(&sk->lane);
+		sk_settle(sk);
 	}
 	return (ssize_t)(flags & MSG_TRUNC || octets < room ? octets : room);
 }
@@ -165,7 +164,7 @@ static int wait_for_more(const struct end *end)
 	come = app_lane_linger(&here);
 	if (!sk_lock(end))
 		return EAGAIN;
-	if (!come && !app_lane_arm(&sk->lane) && !sk->error && !sk->shut_rd) {
+	if (!come && !sk_arm(sk) && !sk->error && !sk->shut_rd) {
 		sk_unlock(sk);
 		err = sleep_for_octet(&here, near);
 		if (!sk_lock(end))
@@ -224,7 +223,7 @@ static ssize_t receive(const struct end *end, struct msghdr *message, int flags,
 			break;
 		}
 		if (sk_nonblocking(end, flags)) {
-			if (!sk->n_queued && app_lane_arm(&sk->lane))
+			if (!sk->n_queued && sk_arm(sk))
 				continue;
 			result = -EAGAIN;
 			break;

@@ -2,11 +2,13 @@
 
 import ctypes
 import errno
+import os
 import select
 import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from clib import (
@@ -295,6 +297,9 @@ def test_a_full_ring_waits_or_says_so(opened, bound, pair):
     sock.connect(sockaddr_in("10.77.1.1", bound.port))
     sock.send(bytes(1000))
     pair[0].daemon.send_signal(19)
+    stat = Path(f"/proc/{pair[0].daemon.pid}/stat")
+    while stat.read_text().split()[2] != "T":
+        time.sleep(0.001)
     try:
         with pytest.raises(OSError, match="temporarily") as err:
             for _ in range(5000):
@@ -395,6 +400,4 @@ def _rss():
 
 
 def _fds():
-    import os
-
     return os.listdir("/proc/self/fd")
