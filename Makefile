@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 APT := gcc libc6-dev python3-dev python3-venv iproute2 iputils-ping netbase ca-certificates \
 	systemd mandoc zsh
+TEST_APT := socat bind9-dnsutils dnsmasq-base iperf3 netcat-openbsd tftp-hpa valgrind pkg-config
 SOURCES := pyproject.toml meson.build $(wildcard docs/man/*) \
 	$(shell find mhostd clients/python clients/c -name __pycache__ -prune -o -print)
 INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check \
@@ -12,22 +13,26 @@ ASAN := build/asan
 FUZZ := build/fuzz
 FUZZ_S ?= 5  # seconds for each target
 FUZZ_APT := clang libclang-rt-14-dev
-FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c udp.c) clients/c/app_lane.c
+FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c udp.c) \
+	$(addprefix clients/c/,app_lane.c msgpack.c zmtp.c)
 
-.PHONY: all demo test test-all test-walk bench asan fuzz check format setup clean
+.PHONY: all demo test test-all test-walk programs bench asan fuzz check format setup clean
 all: check test
 
 demo: setup
 	$(BIN)/python demo
 
-test: check asan fuzz  # the gate
+test: check programs asan fuzz  # the gate
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: check asan fuzz test-walk
+test-all: check programs asan fuzz test-walk
 	$(BIN)/pytest -q --hypothesis-profile=long
 
-test-walk: setup  # what the walk does without the native core
+test-walk: setup programs  # what the walk does without the native core
 	MHOSTD_NATIVE=py $(BIN)/pytest -q -m "not slow" --ignore=tests/install
+
+programs:  # of Debian, which the tests run on our sockets
+	@$(call apt,$(TEST_APT))
 
 bench: setup  # with the picture of the README
 	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
@@ -44,12 +49,12 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py \
-		tests/clients/libmhost tests/netns/test_preload.py
+		tests/clients/libmhost tests/netns/test_preload.py -k "not valgrind"
 
 fuzz: setup  # what parses octets of strangers, under libFuzzer; FUZZ_S=600 looks longer
 	@$(call apt,$(FUZZ_APT))
 	@mkdir -p $(FUZZ)
-	@set -e; for t in frame packed ring; do \
+	@set -e; for t in frame packed ring zmtp; do \
 		echo "fuzz: $$t, $(strip $(FUZZ_S)) s"; \
 		clang -g -O1 -std=c11 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined \
 			-fno-sanitize-recover=all -DOCTET_MS=0 -Imhostd/native -Iclients/c \
