@@ -34,7 +34,7 @@ test-walk: setup programs  # what the walk does without the native core
 programs:  # of Debian, which the tests run on our sockets
 	@$(call apt,$(TEST_APT))
 
-bench: setup  # with the picture of the README
+bench: setup programs  # with the picture of the README
 	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
 		|| $(BIN)/pip install -q --disable-pip-version-check '.[bench]'
 	$(BIN)/python benchmarks

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab import Host
+from mhost.ctl.run import flags
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -27,17 +28,17 @@ OURS = {"inet": "10.77.1.1", "host_inet": "192.0.2.1", "kernel": "192.0.2.1"}
 Figures = dict[str, float]
 
 
-def build(directory: Path) -> tuple[str, str]:
-    """Compile peer.c, and ring.c with what it uses of the project; their paths."""
-    peer, library = str(directory / "peer"), str(directory / "ring.so")
-    app, native = ROOT / "clients/c", ROOT / "mhostd/native"
-    gcc = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-D_GNU_SOURCE", "-o"]
-    subprocess.run([*gcc, peer, HERE / "peer.c"], check=True)
-    subprocess.run(
-        [*gcc, library, "-shared", "-fPIC", f"-I{app}", f"-I{native}", HERE / "ring.c",
-         app / "app_lane.c", native / "packed.c", native / "ring.c"], check=True,
-    )  # fmt: skip
-    return peer, library
+def build(directory: Path) -> dict[str, list[str]]:
+    """Compile peer.c; what to run it with for each kind of socket."""
+    plain, linked = str(directory / "peer"), str(directory / "peer-mhost")
+    gcc = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-D_GNU_SOURCE"]
+    subprocess.run([*gcc, "-o", plain, HERE / "peer.c"], check=True)
+    cflags = flags(cflags=True, libs=False, static=False).split()
+    libs = flags(cflags=False, libs=True, static=True).split()
+    argv = [*gcc, "-include", "mhost_sockets.h", *cflags, "-o", linked, HERE / "peer.c", *libs]
+    subprocess.run(argv, check=True)
+    run = [str(Path(sys.executable).parent / "mhostctl"), "run", "--family=inet", "--"]
+    return {"kernel": [plain], "libmhost": [linked], "preload": [*run, plain]}
 
 
 class Bench:
@@ -47,16 +48,15 @@ class Bench:
         """Build the programs in C in that directory."""
         self.a, self.b = a, b
         self._cores: dict[Host, str] = {}
-        self._peer, library = build(directory)
-        os.environ["RING"] = library  # to load.py
+        self._programs = build(directory)
 
     def load(self, host: Host, *argv: object) -> subprocess.Popen[str]:
         """Start an end in Python (load.py)."""
         return self._start(host, sys.executable, LOAD, *argv)
 
-    def peer(self, host: Host, *argv: object) -> subprocess.Popen[str]:
-        """Start a kernel UDP program (peer.c)."""
-        return self._start(host, self._peer, *argv)
+    def peer(self, host: Host, *argv: object, kind: str = "kernel") -> subprocess.Popen[str]:
+        """Start a program in C (peer.c)."""
+        return self._start(host, *self._programs[kind], *argv)
 
     def _start(self, host: Host, *argv: object) -> subprocess.Popen[str]:
         core = self._cores.get(host)
@@ -107,22 +107,22 @@ class Bench:
         result(sender)
         return per_s
 
-    def c_sending(self, mode: str, size: int) -> float:
-        """As sending(), from the kernel's own socket in C, to a GRO peer."""
-        receiver = self.peer(self.b, "recv", "gro", PEER["kernel"], size, SECONDS)
-        port = line(receiver)
+    def c_sending(self, mode: str, size: int, kind: str = "kernel") -> float:
+        """As sending(), from a program in C, to a GRO peer."""
+        at = PEER["kernel" if kind == "kernel" else "inet"]
+        receiver = self.peer(self.b, "recv", "gro", at, size, SECONDS)
         end = SECONDS + 0.5
-        sender = self.peer(self.a, "send", mode, PEER["kernel"], size, end, port)
+        sender = self.peer(self.a, "send", mode, at, size, end, line(receiver), kind=kind)
         per_s = result(receiver)["per_s"]
         result(sender)
         return per_s
 
-    def c_receiving(self, size: int) -> float:
-        """As receiving(), in C with the kernel's UDP_GRO, from a GSO sender."""
-        receiver = self.peer(self.a, "recv", "gro", OURS["kernel"], size, SECONDS)
-        port = line(receiver)
+    def c_receiving(self, size: int, kind: str = "kernel") -> float:
+        """As receiving(), in C with UDP_GRO, from a GSO sender."""
+        at = OURS["kernel" if kind == "kernel" else "inet"]
+        receiver = self.peer(self.a, "recv", "gro", at, size, SECONDS, kind=kind)
         end = SECONDS + 0.5
-        sender = self.peer(self.b, "send", "gso", OURS["kernel"], size, end, port)
+        sender = self.peer(self.b, "send", "gso", at, size, end, line(receiver))
         per_s = result(receiver)["per_s"]
         result(sender)
         return per_s
@@ -130,14 +130,25 @@ class Bench:
     def window(self, kind: str, count: int) -> float:
         """Datagrams per second that come back from a C program, so many under way."""
         at = OURS["kernel" if kind == "kernel" else "inet"]
-        if kind == "kernel":
-            echo = self.peer(self.a, "echo", "mmsg", at, 64, 0.5)
-        else:
-            echo = self.load(self.a, kind, "echo", at, 0, 64, 0.5)
+        echo = self.peer(self.a, "echo", "mmsg", at, 64, 0.5, kind=kind)
         client = self.peer(self.b, "window", count, at, 64, SECONDS, line(echo))
         per_s = result(client)["per_s"]
         result(echo)
         return per_s
+
+    def iperf3(self, kind: str) -> float:
+        """Datagrams per second of 1400 octets that `iperf3 -u` gets to its own kind."""
+        argv = ["iperf3", "--udp", "--client", PEER["kernel"], "--bitrate=0", "--json",
+                f"--time={max(1, SECONDS):g}", "--length=1400"]  # fmt: skip
+        front = [] if kind == "kernel" else self._programs["preload"][:-1]
+        server = self._start(self.b, *front, "iperf3", "--server", "--one-off")
+        while f":{5201:04X} " not in self.b.run("cat", "/proc/net/tcp6").stdout:
+            pass
+        out, _err = self._start(self.a, *front, *argv).communicate(timeout=60)
+        server.communicate(timeout=60)
+        total = json.loads(out)["end"]["sum"]
+        arrived: float = total["packets"] - total["lost_packets"]
+        return arrived / float(total["seconds"])
 
     def over_sockets(self, kind: str, role: str, count: int) -> Figures:
         """What comes, by way of so many sockets: `serve` and `spread` of load.py."""

@@ -1,16 +1,14 @@
 """One end of a measurement: send, receive, echo, count round trips, bind; prints JSON.
 
-    load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost, zmq, ring or kernel
+    load.py KIND ROLE HOST PORT SIZE SECONDS      KIND: mhost, zmq or kernel
 
-zmq is mhost without shared memory; ring opens the socket, and ring.c ($RING) uses it.
-Roles that receive print their port first; HOST is where they bind. `bind`, `busy`,
-`hold`, `memory`, `serve` and `spread` open SIZE sockets, the last two at PORT and those above.
+zmq is mhost without shared memory. Roles that receive print their port first; HOST is where
+they bind. `bind`, `busy`, `hold`, `memory`, `serve` and `spread` open SIZE sockets, the last
+two at PORT and those above.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -22,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import mhost
-import mhost.receive
 
 from mhostd.uapi import Show
 
@@ -35,10 +32,6 @@ def main() -> None:
     sock: Any
     if kind == "zmq":
         os.environ["MHOST_LANE"] = "zmq"
-    if kind == "ring":
-        figures = ring(role, (host, int(port)), int(size), float(seconds))
-        print(json.dumps({"per_s": figures}), flush=True)
-        return
     if kind in ("mhost", "zmq"):
         sock = mhost.Socket()
     else:
@@ -156,38 +149,6 @@ def rtt(sock: Any, to: tuple[str, int], size: int, seconds: float) -> dict[str, 
     times.sort()
     at = lambda share: 1e6 * times[int(share * (len(times) - 1))]  # noqa: E731
     return {"p50_us": at(0.5), "p99_us": at(0.99)}
-
-
-def ring(role: str, address: tuple[str, int], size: int, seconds: float) -> float:
-    """What a C program does on the memory of a socket that this process has opened."""
-    library = ctypes.CDLL(os.environ["RING"])
-    for each in (library.ring_send, library.ring_recv, library.ring_echo):
-        each.restype = ctypes.c_double
-    shared = []
-    make = mhost.receive.memory
-
-    def keep() -> int:
-        shared.append(make())
-        return os.dup(shared[-1])
-
-    mhost.receive.memory = keep
-    with mhost.Socket() as sock:
-        if role == "send":
-            while address not in sock._ring.known:  # its first datagrams find the way
-                with contextlib.suppress(ConnectionRefusedError):
-                    sock.sendto(bytes(size), address)
-            head = sock._ring.known[address]
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # as peer.c
-            _bind(sock, address)
-        arrived = sock._sk.arrived
-        if library.ring_begin(shared[0], arrived.near, arrived.far):
-            raise OSError("ring_begin")
-        if role == "send":
-            span = ctypes.c_double(seconds)
-            return float(library.ring_send(head, ctypes.c_size_t(size), span))
-        function = library.ring_recv if role == "recv" else library.ring_echo
-        return float(function(ctypes.c_double(seconds)))
 
 
 def many(sock: Any, at: tuple[str, int], count: int) -> list[Any]:

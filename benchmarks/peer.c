@@ -1,4 +1,4 @@
-/* peer.c - a kernel UDP program at the other end of a measurement
+/* peer.c - a UDP program in C: on kernel sockets, with libmhost, or under the preloader
  *
  *   peer recv|echo  single|mmsg|gro  ADDRESS  SIZE  SECONDS
  *   peer send       single|mmsg|gso  ADDRESS  SIZE  SECONDS  PORT
@@ -79,17 +79,29 @@ static long segments(struct msghdr *msg, long octets)
 	return 1;
 }
 
-static int bound(const char *address, int gro, double seconds)
+/* As much room as a super-packet or two; and nobody polls what recvmmsg() waits on. */
+static void prepare_to_receive(int fd)
 {
 	struct timeval patience = { .tv_sec = 10 };
+	int room = 4 << 20;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)))
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+#ifdef MHOST_POLLED
+	room = 0;
+	setsockopt(fd, SOL_MHOST, MHOST_POLLED, &room, sizeof(room));
+#endif
+}
+
+static int bound(const char *address, int gro)
+{
 	struct sockaddr_in at = { .sin_family = AF_INET };
-	int fd = socket(AF_INET, SOCK_DGRAM, 0), on = 1, room = 4 << 20;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), on = 1;
 	socklen_t len = sizeof(at);
 
-	(void)seconds;
 	inet_pton(AF_INET, address, &at.sin_addr);
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	prepare_to_receive(fd);
 	if (bind(fd, (struct sockaddr *)&at, sizeof(at)))
 		die("bind");
 	if (gro && setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof(on)))
@@ -270,8 +282,8 @@ int main(int argc, char **argv)
 	else if (!strcmp(argv[1], "window"))
 		run_window(atoi(argv[2]), argv[3], (size_t)atoi(argv[4]), seconds, atoi(argv[6]));
 	else if (!strcmp(argv[1], "recv"))
-		run_recv(bound(argv[3], !strcmp(argv[2], "gro"), seconds), argv[2], seconds);
+		run_recv(bound(argv[3], !strcmp(argv[2], "gro")), argv[2], seconds);
 	else
-		run_echo(bound(argv[3], 0, seconds), seconds);
+		run_echo(bound(argv[3], 0), seconds);
 	return 0;
 }

@@ -92,26 +92,40 @@ def rows_of_rates() -> list[Measured]:
 
 
 def c_rows() -> list[Measured]:
-    """C programs on the memory of a socket, against those with the kernel's own offload."""
+    """Programs in C with libmhost, against the same with the kernel's own offload."""
     rows = []
     for role, size, wanted in C_ROWS:
-        name = f"C program, {role} {size} octets in bulk"
+        name = f"libmhost, {role} {size} octets in bulk"
         if role == "send":
             rows.append(Measured(
-                name, lambda b, size=size: b.sending("inet", "send", "gro", size, "ring"),
+                name, lambda b, size=size: b.c_sending("gso", size, "libmhost"),
                 lambda b, size=size: b.c_sending("gso", size), wanted,
             ))  # fmt: skip
         else:
             rows.append(Measured(
-                name, lambda b, size=size: b.receiving("inet", "recv", "gso", size, "ring"),
+                name, lambda b, size=size: b.c_receiving(size, "libmhost"),
                 lambda b, size=size: b.c_receiving(size), wanted,
             ))  # fmt: skip
     for count, wanted in ((32, 0.95), (8, 0.4)):
         rows.append(Measured(
-            f"echo in C, window of {count}", lambda b, n=count: b.window("ring", n),
+            f"libmhost, echo, window of {count}", lambda b, n=count: b.window("libmhost", n),
             lambda b, n=count: b.window("kernel", n), wanted,
         ))  # fmt: skip
-    return [*rows, *(apart(row) for row in rows)]
+    return [*rows, *(apart(row) for row in rows), *preloaded_rows()]
+
+
+def preloaded_rows() -> list[Measured]:
+    """Programs that nobody has built for mhostd."""
+    return [
+        Measured("preloaded, sendmmsg to a GRO peer",
+                 lambda b: b.c_sending("mmsg", 64, "preload"), lambda b: b.c_sending("mmsg", 64)),
+        Measured("preloaded, receive 64 octets in bulk",
+                 lambda b: b.c_receiving(64, "preload"), lambda b: b.c_receiving(64)),
+        Measured("preloaded, echo, window of 8", lambda b: b.window("preload", 8),
+                 lambda b: b.window("kernel", 8)),
+        Measured("iperf3 -u of 1400 octets, preloaded at both ends",
+                 lambda b: b.iperf3("preload"), lambda b: b.iperf3("kernel")),
+    ]  # fmt: skip
 
 
 def apart(row: Measured) -> Measured:

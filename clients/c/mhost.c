@@ -40,25 +40,31 @@ static ssize_t give(ssize_t result)
 	return (__typeof__(other))give(result_); \
 } while (0)
 
-/* 0, or the errno with which Linux refuses these. */
-static int check(int family, int type, int protocol)
+/* Whether a socket of the kernel's is on mhostd: datagrams of IPv4 and IPv6 are. */
+static bool is_udp(int family, int type, int protocol)
 {
-	if (family != AF_MHOST && family != AF_INET && family != AF_INET6)
-		return EAFNOSUPPORT;
+	return (family == AF_INET || family == AF_INET6) && type == SOCK_DGRAM &&
+	       (!protocol || protocol == IPPROTO_UDP);
+}
+
+/* 0, or the errno with which Linux refuses these. */
+static int check(int type, int protocol)
+{
 	if (type < 0 || type >= SOCK_MAX || protocol < 0 || protocol >= IPPROTO_MAX_)
 		return EINVAL;
 	if (type != SOCK_DGRAM)
 		return ESOCKTNOSUPPORT;
-	if (protocol && protocol != IPPROTO_UDP)
-		return EPROTONOSUPPORT;
-	return 0;
+	return protocol && protocol != IPPROTO_UDP ? EPROTONOSUPPORT : 0;
 }
 
 int mhost_socket(int family, int type, int protocol)
 {
+	int kind = type & ~FLAGS, err;
 	struct view *view;
-	int err = check(family, type & ~FLAGS, protocol);
 
+	if (family != AF_MHOST && !is_udp(family, kind, protocol))
+		return socket(family, type, protocol);
+	err = check(kind, protocol);
 	if (!err)
 		err = session_here(&view);
 	return (int)give(err ? -err : sk_open(view, family, type & FLAGS));

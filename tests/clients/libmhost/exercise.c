@@ -1,6 +1,6 @@
 /* exercise.c - every call once, in threads and a child, for valgrind and the sanitizers
  *
- * Linked with libmhost (-DWITH_LIBMHOST), or plain and under the preloader.
+ * Linked with libmhost (-include mhost_sockets.h), or plain and under the preloader.
  */
 
 #include <arpa/inet.h>
@@ -16,32 +16,6 @@
 #include <unistd.h>
 
 #include <mhost.h>
-
-#ifdef WITH_LIBMHOST
-#define socket		mhost_socket
-#define bind		mhost_bind
-#define connect		mhost_connect
-#define getsockname	mhost_getsockname
-#define getpeername	mhost_getpeername
-#define setsockopt	mhost_setsockopt
-#define getsockopt	mhost_getsockopt
-#define ioctl		mhost_ioctl
-#define shutdown	mhost_shutdown
-#define dup		mhost_dup
-#define dup2		mhost_dup2
-#define close		mhost_close
-#define send		mhost_send
-#define sendto		mhost_sendto
-#define sendmsg		mhost_sendmsg
-#define sendmmsg	mhost_sendmmsg
-#define recv		mhost_recv
-#define recvfrom	mhost_recvfrom
-#define recvmsg		mhost_recvmsg
-#define recvmmsg	mhost_recvmmsg
-#define getaddrinfo	mhost_getaddrinfo
-#define freeaddrinfo	mhost_freeaddrinfo
-#define getnameinfo	mhost_getnameinfo
-#endif
 
 #define BATCH	16
 

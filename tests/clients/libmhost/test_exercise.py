@@ -10,6 +10,7 @@ from lab import BIN
 
 SOURCE = Path(__file__).with_name("exercise.c")
 MHOSTCTL = str(BIN / "mhostctl")
+SOCKETS = ("-include", "mhost_sockets.h")
 # In `make asan` the library has them, and so has what is linked with it.
 SANITIZE = (
     ["-fsanitize=address,undefined"] if "libasan" in os.environ.get("LD_PRELOAD", "") else []
@@ -35,9 +36,9 @@ def pkg_config():
 
 
 WAYS = {
-    "shared": lambda: ["-DWITH_LIBMHOST", *flags("--cflags", "--libs")],
-    "static": lambda: ["-DWITH_LIBMHOST", *flags("--cflags", "--libs", "--static")],
-    "pkg-config": lambda: ["-DWITH_LIBMHOST", *pkg_config()],
+    "shared": lambda: [*SOCKETS, *flags("--cflags", "--libs")],
+    "static": lambda: [*SOCKETS, *flags("--cflags", "--libs", "--static")],
+    "pkg-config": lambda: [*SOCKETS, *pkg_config()],
     "preloaded": lambda: flags("--cflags"),
 }
 
