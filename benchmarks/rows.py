@@ -118,7 +118,8 @@ def preloaded_rows() -> list[Measured]:
     """Programs that nobody has built for mhostd."""
     return [
         Measured("preloaded, sendmmsg to a GRO peer",
-                 lambda b: b.c_sending("mmsg", 64, "preload"), lambda b: b.c_sending("mmsg", 64)),
+                 lambda b: b.c_sending("mmsg", 64, "preload"),
+                 lambda b: b.c_sending("mmsg", 64)),
         Measured("preloaded, receive 64 octets in bulk",
                  lambda b: b.c_receiving(64, "preload"), lambda b: b.c_receiving(64)),
         Measured("preloaded, echo, window of 8", lambda b: b.window("preload", 8),

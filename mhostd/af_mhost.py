@@ -395,13 +395,40 @@ class AfMhost:
 
     # --- the rest
 
-    def mhost_getname(self, sk: Sock, peer: bool) -> SockaddrMhost:
-        """getsockname(2), or getpeername(2); ENOTCONN if there is no peer."""
+    def mhost_getname(
+        self, sk: Sock, peer: bool, source: bool = False, now: float = 0.0
+    ) -> SockaddrMhost:
+        """getsockname(2), or getpeername(2).
+
+        Args:
+            sk: the socket.
+            peer: of its peer.
+            source: of a connected socket that is bound to no address, what it would send
+                from now.
+            now: seconds of a monotonic clock.
+
+        Raises:
+            MhostError: ENOTCONN if there is no peer.
+        """
         if not peer:
-            return (sk.bound or ANYWHERE)._replace(port=sk.sport)
+            name = (sk.bound or ANYWHERE)._replace(port=sk.sport)
+            if source and sk.peer is not None and not name.id_no and not any(name.address):
+                name = self._source(sk, sk.peer, now) or name
+            return name._replace(port=sk.sport)
         if sk.peer is None:
             raise MhostError(errno.ENOTCONN, "getpeername: the socket is not connected")
         return sk.peer
+
+    def _source(self, sk: Sock, peer: SockaddrMhost, now: float) -> SockaddrMhost | None:
+        """The address that a datagram to the peer has now; None if none could be sent."""
+        try:
+            proto, sa = self._table.mhost_translate_sa(peer, now, self._usable(sk))
+            if proto.udp is not None:
+                return proto.udp.connect(sk, sa)
+        except MhostError:
+            return None
+        ours = proto.addresses()
+        return SockaddrMhost(sa.family, 0, ours[0]) if ours else None
 
     def mhost_shutdown(self, sk: Sock, how: int) -> None:
         """shutdown(2); as in Linux it takes effect even where it says ENOTCONN."""

@@ -238,8 +238,11 @@ class HostUdp:
             for s in probe:
                 s.close()
 
-    def connect(self, sk: Sock, sa: SockaddrMhost) -> None:
+    def connect(self, sk: Sock, sa: SockaddrMhost) -> SockaddrMhost:
         """See whether the kernel would connect to a locator; ours stay unconnected.
+
+        Returns:
+            The address that it would send from.
 
         Raises:
             MhostError: what connect(2) says: ENETUNREACH, EACCES for a broadcast.
@@ -248,6 +251,7 @@ class HostUdp:
         try:
             with self._open(sk, sa.family) as s:
                 s.connect(to)
+                return _from_sockaddr(sa.family, s.getsockname())
         except OSError as err:
             raise _error("connect", f"{to[0]} port {to[1]}", err) from None
 

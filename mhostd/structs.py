@@ -49,7 +49,7 @@ class UdpOps:
         release: give back what bind took; a socket without any is left alone.
         setsockopt: set (level, option) on what was bound, or see whether it could be.
         path_mtu: octets of L3 packet that reach a locator.
-        connect: see whether a locator can be connected to.
+        connect: see whether a locator can be connected to; our address then.
     """
 
     sendmsg: Callable[[Sock, bytes, SockaddrMhost, bytes], None]
@@ -58,7 +58,7 @@ class UdpOps:
     release: Callable[[Sock], None]
     setsockopt: Callable[[Sock, tuple[int, int], int | bytes], None]
     path_mtu: Callable[[SockaddrMhost], int]
-    connect: Callable[[Sock, SockaddrMhost], None]
+    connect: Callable[[Sock, SockaddrMhost], SockaddrMhost]
 
 
 def _nothing() -> None:

@@ -246,11 +246,16 @@ class Connect(_Message, frozen=True, tag="connect"):
 
 
 class GetName(_Message, frozen=True, tag="getname"):
-    """getsockname(2), or getpeername(2) if `peer`; the value is a SockaddrMhost."""
+    """getsockname(2), or getpeername(2) if `peer`; the value is a SockaddrMhost.
+
+    With `source` the local address of a connected socket that is bound to none is the one
+    that it would send from now, as Linux has it.
+    """
 
     seq: U32
     sock: U32
     peer: bool
+    source: bool = False
 
 
 class Shutdown(_Message, frozen=True, tag="shutdown"):

@@ -425,8 +425,9 @@ int sk_getname(const struct end *end, bool peer, void *address, socklen_t *len)
 
 	if (*len > INT32_MAX)
 		return -EINVAL;
-	request_begin_sk(&rq, "getname", 4, end->sk);
+	request_begin_sk(&rq, "getname", 5, end->sk);
 	mp_bool(&rq.out, peer);
+	mp_bool(&rq.out, end->sk->family != AF_MHOST);	/* what it would send from */
 	err = request_ask(end->view, &rq, 0, &reply);
 	if (err)
 		return -err;

@@ -194,8 +194,8 @@ class Calls:
             )
         call = self._af_mhost
         match request:
-            case GetName(peer=peer):
-                return call.mhost_getname(sk, peer)
+            case GetName(peer=peer, source=source):
+                return call.mhost_getname(sk, peer, source, self._clock())
             case GetSockOpt(level=level, option=option):
                 return call.mhost_getsockopt(sk, level, option, self._clock())
         if self._fast is not None and sk.slot >= 0:

@@ -38,8 +38,9 @@ class HostUdp(Protocol):
     def path_mtu(self, sa: SockaddrMhost) -> int:
         """Octets of L3 packet that reach a locator."""
 
-    def connect(self, sk: Sock, sa: SockaddrMhost) -> None:
-        """See whether the kernel would connect to a locator."""
+    def connect(self, sk: Sock, sa: SockaddrMhost) -> SockaddrMhost:
+        """See whether the kernel would connect to a locator, and from where."""
+        ...
 
 
 class AfHostInet:

@@ -63,6 +63,8 @@ class Socket(Handle):
     eventfd has no such event.
     """
 
+    _like_linux = False  # getsockname() names the address that a connected one sends from
+
     # --- names
 
     def bind(self, address: Address) -> None:
@@ -95,7 +97,7 @@ class Socket(Handle):
 
     def _name(self, *, peer: bool) -> Address:
         self._check_open()
-        value = self._sk.ask(lambda seq: GetName(seq, self._sk.number, peer))
+        value = self._sk.ask(lambda seq: GetName(seq, self._sk.number, peer, self._like_linux))
         return self._sk.names.spell(SockaddrMhost(*value))
 
     def shutdown(self, how: int) -> None:

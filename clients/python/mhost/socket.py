@@ -112,6 +112,8 @@ class InetNames:
 class InetSocket(Socket):
     """A datagram socket of AF_INET or AF_INET6 on mhostd, as the stdlib's."""
 
+    _like_linux = True
+
     def __init__(self, family: int, type: int, proto: int) -> None:
         super().__init__(AF_MHOST, type, proto)
         self.family = _stdlib.AddressFamily(family)

@@ -1,4 +1,4 @@
-"""What a datagram socket says to bad input; one line for each, as JSON.
+"""What a datagram socket says to bad input, and what it is called; a line for each, as JSON.
 
 Run with kernel sockets and with mhostd's: the lines are the same.
 """
@@ -162,5 +162,27 @@ def closed():
     tell("bind", "closed", with_address("bind", fd, sockaddr(port=0)))
 
 
-for part in (sockets, addresses, twice, waiting, options, closed):
+def names():
+    with socket.socket(FAMILY, socket.SOCK_DGRAM) as one:
+        tell("getsockname", one.getsockname())
+        one.connect((PEER, 9))
+        here = one.getsockname()
+        tell("getsockname", "connected", here[0], here[1] > 0)
+        tell("getpeername", one.getpeername())
+    with socket.socket(FAMILY, socket.SOCK_DGRAM) as one:
+        any_ = "0.0.0.0" if PLAIN else "::"
+        one.bind((any_, 0))
+        port = one.getsockname()[1]
+        tell("getsockname", "bound", one.getsockname()[0])
+        one.connect((PEER, 9))
+        tell("getsockname", "connected", one.getsockname()[0], one.getsockname()[1] == port)
+        LIBC.connect(one.fileno(), bytes(16), 16)
+        tell(
+            "getpeername",
+            "dissolved",
+            call("getpeername", one.fileno(), bytes(128), b"\x80\0\0\0"),
+        )
+
+
+for part in (sockets, addresses, twice, waiting, options, names, closed):
     part()
