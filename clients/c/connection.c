@@ -21,6 +21,7 @@
 #define HELLO_NS	3000000000ull
 #define PROGRAM_MAX	64	/* characters that Hello may have */
 #define RETRY_MS	50	/* between two attempts to reach a daemon that is away */
+#define RETRY_MAX_MS	500	/* the same, after some of them */
 #define KEEPER_STACK	(256 << 10)
 
 /* --- the connection */
@@ -457,8 +458,8 @@ int session_here(struct view **view)
 static _Atomic bool keeper_runs;
 static int keeper_eventfd = -1;
 
-/* One look at a session; how long until the next, in milliseconds. */
-static int keep(struct view *view, struct pollfd *fd)
+/* One look at a session; whether it is there. */
+static bool keep(struct view *view, struct pollfd *fd)
 {
 	struct session *s = view->s;
 	int err = 0;
@@ -470,12 +471,13 @@ static int keep(struct view *view, struct pollfd *fd)
 		err = connection_begin(view);
 	*fd = (struct pollfd){ view->conn, s->unshared ? POLLIN : 0, 0 };
 	session_unlock(view);
-	return err ? RETRY_MS : -1;
+	return !err;
 }
 
 static void *keeper(void *nothing)
 {
 	struct pollfd fds[VIEWS_MAX + 1] = { { 0 } };
+	int retry = RETRY_MS;
 	uint64_t count;
 
 	(void)nothing;
@@ -483,14 +485,12 @@ static void *keeper(void *nothing)
 		int timeout = -1;
 
 		for (int i = 0; i < VIEWS_MAX; i++) {
-			int each = -1;
-
-			if (views[i].used)
-				each = keep(views + i, fds + i);
-			else
+			if (!views[i].used)
 				fds[i] = (struct pollfd){ -1, 0, 0 };
-			timeout = each >= 0 ? each : timeout;
+			else if (!keep(views + i, fds + i))
+				timeout = retry;
 		}
+		retry = timeout < 0 ? RETRY_MS : retry < RETRY_MAX_MS ? retry + 10 : retry;
 		fds[VIEWS_MAX] = (struct pollfd){ keeper_eventfd, POLLIN, 0 };
 		raw_poll_ms(fds, VIEWS_MAX + 1, timeout);
 		if (fds[VIEWS_MAX].revents)
