@@ -421,6 +421,7 @@ int session_here(struct view **view)
 {
 	const char *path = daemon_path();
 	struct view *room = NULL;
+	sigset_t old;
 	int err = 0;
 
 	if (!path || strlen(path) >= sizeof(room->s->path)) {
@@ -428,6 +429,7 @@ int session_here(struct view **view)
 		return EINVAL;
 	}
 	fds_begin();
+	raw_block(&old);
 	pthread_mutex_lock(&views_lock);
 	*view = NULL;
 	for (struct view *each = views; each < views + VIEWS_MAX; each++) {
@@ -448,6 +450,7 @@ int session_here(struct view **view)
 		err = EMFILE;
 	}
 	pthread_mutex_unlock(&views_lock);
+	raw_unblock(&old);
 	if (!err)
 		keeper_start();
 	return err;

@@ -103,7 +103,8 @@ void end_put(const struct end *end)
 
 /* --- descriptors that the program does not know of */
 
-static bool raise_limit(void)
+/* More descriptors, if the hard limit has them; whether it did. */
+bool fds_raise_limit(void)
 {
 	struct rlimit limit;
 
@@ -122,7 +123,7 @@ int fd_keep(int fd)
 		return fd;
 	do
 		kept = raw_fcntl(fd, F_DUPFD_CLOEXEC, FDS_KEPT_MIN);
-	while (kept < 0 && (errno == EINVAL || errno == EMFILE) && raise_limit());
+	while (kept < 0 && (errno == EINVAL || errno == EMFILE) && fds_raise_limit());
 	if (kept >= 0)
 		raw_close(fd);
 	else
@@ -144,19 +145,25 @@ void fd_drop(int fd)
 /* A descriptor is this socket's from now on. */
 void fd_add(int fd, const struct end *end)
 {
+	sigset_t old;
+
+	raw_block(&old);
 	pthread_mutex_lock(&lock);
 	if (end->local->refs++ == 0)
 		end->local->near = fd;
 	set(fd, entry_of(end));
 	pthread_mutex_unlock(&lock);
+	raw_unblock(&old);
 }
 
 /* Take one away; whether it was the last in this process. */
 static bool take_away(int fd, const struct end *end)
 {
 	uint32_t entry = entry_of(end);
+	sigset_t old;
 	bool last;
 
+	raw_block(&old);
 	pthread_mutex_lock(&lock);
 	set(fd, 0);
 	if (end->local->near == fd && end->local->refs > 1)
@@ -167,6 +174,7 @@ static bool take_away(int fd, const struct end *end)
 			}
 	last = --end->local->refs == 0;
 	pthread_mutex_unlock(&lock);
+	raw_unblock(&old);
 	return last;
 }
 

@@ -37,6 +37,7 @@ static inline bool fd_is_kept(int fd)
 }
 
 void fds_begin(void);
+bool fds_raise_limit(void);
 bool fds_borrowed(void);
 
 bool end_get(int fd, struct end *end);

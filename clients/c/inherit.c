@@ -34,11 +34,35 @@ struct loan {
 	char *environment[];
 };
 
-static bool goes_on(int fd)
+static bool is_near(int fd, const struct sk *sk)
 {
-	int flags = fd_is_ours(fd) ? raw_fcntl(fd, F_GETFD, 0) : -1;
+	struct stat st;
 
-	return flags >= 0 && !(flags & FD_CLOEXEC);
+	return !fstat(fd, &st) && S_ISSOCK(st.st_mode) && st.st_ino == sk->inode;
+}
+
+/*
+ * Whether a descriptor is a socket's and goes on. Between vfork() and exec() a program may
+ * have copied it without our knowing (fds_borrowed()), or closed it.
+ */
+static bool goes_on(int fd, struct end *end)
+{
+	int flags = raw_fcntl(fd, F_GETFD, 0);
+
+	if (flags < 0 || flags & FD_CLOEXEC)
+		return false;
+	if (fd_is_ours(fd) && end_get(fd, end)) {
+		if (is_near(fd, end->sk))
+			return true;
+		end_put(end);
+	}
+	for (int other = 0; fds_borrowed() && other < fds_end; other++)
+		if (fd_is_ours(other) && end_get(other, end)) {
+			if (is_near(fd, end->sk))
+				return true;
+			end_put(end);
+		}
+	return false;
 }
 
 /* Let a descriptor go on, and remember it. */
@@ -48,33 +72,42 @@ static void lend(struct loan *loan, int fd)
 		loan->fds[loan->n++] = fd;
 }
 
+struct going {
+	int fd;
+	struct end end;
+};
+
 /* The sockets of one session, as text; what they need goes on. */
-static void lend_view(struct loan *loan, struct view *view, const int *going, size_t n,
+static void lend_view(struct loan *loan, struct view *view, const struct going *going, size_t n,
 		      FILE *text)
 {
 	bool first = true;
-	struct end end;
 
 	for (size_t i = 0; i < n; i++) {
-		if (!end_get(going[i], &end))
+		const struct end *end = &going[i].end;
+
+		if (end->view != view)
 			continue;
-		if (end.view == view) {
-			if (first)
-				fprintf(text, " %d,%d,%d", view->memfd, view->box[0], view->box[1]);
-			if (first) {
-				lend(loan, view->memfd);
-				lend(loan, view->box[0]);
-				lend(loan, view->box[1]);
-			}
-			first = false;
-			end.sk->polled = true;
-			fprintf(text, ";%d,%u,%d,%d", going[i], end.index, end.local->memfd,
-				end.local->far);
-			lend(loan, end.local->memfd);
-			lend(loan, end.local->far);
+		if (first) {
+			fprintf(text, " %d,%d,%d", view->memfd, view->box[0], view->box[1]);
+			lend(loan, view->memfd);
+			lend(loan, view->box[0]);
+			lend(loan, view->box[1]);
 		}
-		end_put(&end);
+		first = false;
+		end->sk->polled = true;
+		fprintf(text, ";%d,%u,%d,%d", going[i].fd, end->index, end->local->memfd,
+			end->local->far);
+		lend(loan, end->local->memfd);
+		lend(loan, end->local->far);
 	}
+}
+
+static void put_all(struct going *going, size_t n)
+{
+	while (n)
+		end_put(&going[--n].end);
+	free(going);
 }
 
 /**
@@ -88,20 +121,24 @@ char **fds_lend(char *const *environment)
 {
 	size_t n = 0, count = 0, len, at = 0;
 	struct loan *loan;
-	int *going = NULL;
+	struct going *going = NULL;
 	FILE *text;
 
 	for (int fd = 0; fd < fds_end; fd++) {
-		if (!fd_table[fd] || !goes_on(fd))
+		struct end end;
+
+		if ((!fd_is_ours(fd) && !fds_borrowed()) || !goes_on(fd, &end))
 			continue;
 		if (!(n % 64)) {
-			int *more = realloc(going, (n + 64) * sizeof(*going));
+			struct going *more = realloc(going, (n + 64) * sizeof(*going));
 
-			if (!more)
+			if (!more) {
+				end_put(&end);
 				break;
+			}
 			going = more;
 		}
-		going[n++] = fd;
+		going[n++] = (struct going){ fd, end };
 	}
 	if (!n)
 		return (char **)(uintptr_t)environment;
@@ -110,7 +147,7 @@ char **fds_lend(char *const *environment)
 	loan = calloc(1, sizeof(*loan) + (count + 2) * sizeof(char *));
 	if (!loan || !(loan->fds = calloc(3 * VIEWS_MAX + 2 * n, sizeof(int))) ||
 	    !(text = open_memstream(&loan->text, &len))) {
-		free(going);
+		put_all(going, n);
 		if (loan)
 			free(loan->fds);
 		free(loan);
@@ -121,7 +158,7 @@ char **fds_lend(char *const *environment)
 		if (view->used)
 			lend_view(loan, view, going, n, text);
 	fclose(text);
-	free(going);
+	put_all(going, n);
 	for (size_t i = 0; i < count; i++)
 		if (strncmp(environment[i], VARIABLE, strlen(VARIABLE)))
 			loan->environment[at++] = environment[i];

@@ -42,6 +42,23 @@ static inline int raw_poll_ms(struct pollfd *fds, nfds_t n, int ms)
 	return raw_poll(fds, n, ms < 0 ? NULL : &timeout);
 }
 
+/*
+ * Nothing that a signal handler calls comes in between until raw_unblock(): the calls of a
+ * socket are among those that a handler may make (signal-safety(7)).
+ */
+static inline void raw_block(sigset_t *old)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, _NSIG / 8);
+}
+
+static inline void raw_unblock(const sigset_t *old)
+{
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, _NSIG / 8);
+}
+
 static inline int raw_close(int fd)
 {
 	return (int)syscall(SYS_close, fd);

@@ -64,10 +64,15 @@ static uint64_t left_ns(uint64_t deadline, uint64_t most)
 	return deadline - now < most ? deadline - now : most;
 }
 
+static _Thread_local sigset_t signals;	/* as they were before session_lock() */
+
 void session_lock(struct view *view)
 {
 	struct session *s = view->s;
+	sigset_t old;
 
+	raw_block(&old);
+	signals = old;
 	if (pthread_mutex_lock(&s->lock) == EOWNERDEAD) {
 		pthread_mutex_consistent(&s->lock);
 		if (s->midway)		/* what it had taken of a message is lost */
@@ -77,13 +82,20 @@ void session_lock(struct view *view)
 
 void session_unlock(struct view *view)
 {
+	sigset_t old = signals;
+
 	pthread_mutex_unlock(&view->s->lock);
+	raw_unblock(&old);
 }
 
-/* With the lock: whether somebody waits on the connection who is still there. */
+/*
+ * With the lock: whether somebody else waits on the connection, and is still there. It is this
+ * thread if we are in a signal handler; then what it interrupted does not go on before us.
+ */
 static bool has_reader(const struct session *s)
 {
-	return s->reader && !(syscall(SYS_tgkill, s->reader_pid, s->reader, 0) && errno == ESRCH);
+	return s->reader && s->reader != (int32_t)syscall(SYS_gettid) &&
+	       !(syscall(SYS_tgkill, s->reader_pid, s->reader, 0) && errno == ESRCH);
 }
 
 static void set_state(struct slot *slot, uint32_t state)
@@ -374,7 +386,8 @@ static void await(struct view *view, struct slot *slot, uint64_t deadline, bool 
 	bool read = false;
 
 	while (state_of(slot) == WAITING) {
-		uint64_t left = left_ns(deadline, LOOK_NS);
+		/* Over ZeroMQ the keeper reads as well, and may take what we poll for. */
+		uint64_t left = left_ns(deadline, s->unshared ? NAP_NS : LOOK_NS);
 		uint32_t state = slot->state;
 
 		if (!left)
@@ -392,7 +405,7 @@ static void await(struct view *view, struct slot *slot, uint64_t deadline, bool 
 			s->reader_pid = getpid();
 			session_unlock(view);
 		}
-		raw_poll_ms(&conn, 1, (int)(left / 1000000) + 1);
+		raw_poll_ms(&conn, 1, (int)((left + 999999) / 1000000));
 		if (!hold) {
 			session_lock(view);
 			s->reader = 0;

@@ -91,7 +91,7 @@ int sk_error(const struct end *end)
 	struct sk *sk = end->sk;
 	int error;
 
-	if (sk->seen != app_lane_errors(&sk->lane))
+	if (sk->seen != sk_errors(end))
 		session_catch_up(end);
 	if (!sk_lock(end))
 		return -EAGAIN;
@@ -151,8 +151,9 @@ static int make(struct view *view, struct end *end)
 	struct stat st;
 	int memfd, near, far;
 
-	if (app_lane_make(&memfd, &near, &far))
-		return errno;
+	while (app_lane_make(&memfd, &near, &far))
+		if (errno != EMFILE || !fds_raise_limit())
+			return errno;	/* two of three are not the program's */
 	session_lock(view);
 	end->view = view;
 	end->index = take_sk(view->s);
@@ -255,17 +256,18 @@ void sk_close(const struct end *end)
 void sk_free(const struct end *end)
 {
 	struct local *local = end->local;
-	struct pollfd far = { local->far, 0, 0 };
+	struct pollfd far = { -1, 0, 0 };
 	void *shm = __atomic_exchange_n(&local->shm, NULL, __ATOMIC_ACQ_REL);
 
-	if (!shm && local->far <= 0)
+	/* Two that find nobody else there may come at once. */
+	far.fd = __atomic_exchange_n(&local->far, -1, __ATOMIC_ACQ_REL);
+	if (far.fd <= 0)
 		return;
 	raw_poll_ms(&far, 1, 0);
 	if (shm)
 		munmap(shm, LANE_OCTETS);
-	fd_drop(local->far);
-	fd_drop(local->memfd);
-	local->far = local->memfd = -1;
+	fd_drop(far.fd);
+	fd_drop(__atomic_exchange_n(&local->memfd, -1, __ATOMIC_ACQ_REL));
 	if (far.revents & POLLHUP) {
 		session_lock(end->view);
 		if (end->sk->generation && !end->sk->shared)
@@ -464,7 +466,6 @@ int sk_shutdown(const struct end *end, int how)
 static int bind_again(const struct end *end, const struct place *at)
 {
 	uint64_t deadline = now_ns() + BIND_NS;
-	struct timespec nap = { 0, BIND_NS / 200 };
 	struct reply reply;
 	int err;
 
@@ -472,7 +473,7 @@ static int bind_again(const struct end *end, const struct place *at)
 		err = name(end, "bind", at, &reply, true);
 		if (err != EADDRINUSE || now_ns() >= deadline)
 			return err;
-		nanosleep(&nap, NULL);
+		raw_poll_ms(NULL, 0, 5);
 	}
 }
 

@@ -11,6 +11,17 @@
 
 struct mmsghdr;
 
+/*
+ * Errors of a socket that the daemon has told. Without the lock: the pointers in struct
+ * app_lane may be another process's, our own mapping is not.
+ */
+static inline uint32_t sk_errors(const struct end *end)
+{
+	const struct ring_ctl *rx = end->local->shm;
+
+	return atomic_load_explicit(&rx->errors, memory_order_acquire);
+}
+
 /* sk.c */
 extern bool sk_polled_default;	/* of a new socket: whether somebody may poll it unseen */
 

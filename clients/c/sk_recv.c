@@ -279,7 +279,7 @@ static ssize_t receive_error(const struct end *end, struct msghdr *message, int 
 	struct queued queued;
 	int level, type;
 
-	if (sk->seen != app_lane_errors(&sk->lane))
+	if (sk->seen != sk_errors(end))
 		session_catch_up(end);
 	if (!sk_lock(end))
 		return -EAGAIN;

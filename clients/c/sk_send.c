@@ -501,7 +501,7 @@ static int slow(const struct end *end, struct datagram_out *d, int flags)
 	int err;
 
 	for (;;) {
-		if (sk->seen != app_lane_errors(&sk->lane))
+		if (sk->seen != sk_errors(end))
 			session_catch_up(end);
 		err = place_now(end, &d->asked, &d->place, &d->generation, false);
 		if (err)

@@ -353,7 +353,7 @@ static int with_errors(struct pollfd *fds, nfds_t n, int result)
 		if (!(fds[i].revents & POLLIN) || !fd_is_ours(fds[i].fd) ||
 		    !end_get(fds[i].fd, &end))
 			continue;
-		if (end.sk->seen != app_lane_errors(&end.sk->lane))
+		if (end.sk->seen != sk_errors(&end))
 			session_catch_up(&end);
 		if (end.sk->error || end.sk->n_queued)
 			fds[i].revents |= POLLERR;

@@ -8,10 +8,12 @@
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -141,6 +143,55 @@ static void fork_(void)
 	close(asks);
 }
 
+static int handlers;	/* descriptor that they send on */
+static struct addrinfo *handlers_to;
+static volatile sig_atomic_t handled;
+
+static void on_alarm(int number)
+{
+	int err = errno, fd = socket(AF_MHOST, SOCK_DGRAM, 0);
+
+	(void)number;
+	if (sendto(handlers, "handler", 7, MSG_DONTWAIT, handlers_to->ai_addr,
+		   handlers_to->ai_addrlen) == 7 && fd >= 0)
+		handled = handled + 1;
+	close(fd);
+	errno = err;
+}
+
+/* A signal handler calls whatever the program was in. */
+static void interrupted(void)
+{
+	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct itimerval once = { 0 };
+	struct sockaddr_storage source;
+	socklen_t len = sizeof(source);
+	int sink = bound();
+	char octets[64];
+
+	handlers = bound();
+	handlers_to = me(port_of(sink));
+	want(!sigaction(SIGALRM, &action, NULL), "sigaction");
+	for (int i = 0; i < 100 || handled < 20; i++) {
+		int fd;
+
+		once.it_value.tv_usec = 1 + i * 37 % 1500;	/* one in each turn, somewhere */
+		want(!setitimer(ITIMER_REAL, &once, NULL), "setitimer");
+		fd = bound();
+		close(fd);
+		want(sendto(handlers, "program", 7, 0, handlers_to->ai_addr,
+			    handlers_to->ai_addrlen) == 7 || errno == EAGAIN, "sendto");
+		while (recvfrom(sink, octets, sizeof(octets), MSG_DONTWAIT,
+				(struct sockaddr *)&source, &len) > 0)
+			;
+	}
+	once.it_value.tv_usec = 0;
+	want(!setitimer(ITIMER_REAL, &once, NULL), "setitimer");
+	freeaddrinfo(handlers_to);
+	close(handlers);
+	close(sink);
+}
+
 int main(void)
 {
 	pthread_t threads[3];
@@ -150,6 +201,7 @@ int main(void)
 	for (int i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);
 	fork_();
+	interrupted();
 	puts("done");
 	return 0;
 }

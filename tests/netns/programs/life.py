@@ -176,6 +176,10 @@ def executed():
             tell(how, asked(two, address), done.wait(), done.stdout.read())
             done.stdout.close()
         os.close(fd)
+    argv = [sys.executable, "-c", CHILD.replace("int(sys.argv[1])", "0"), "", port]
+    done = subprocess.Popen(argv, stdin=one, stdout=subprocess.PIPE, text=True)
+    tell("as standard input", asked(two, address), done.wait(), done.stdout.read())
+    done.stdout.close()
     fd = os.dup(one.fileno())
     os.set_inheritable(fd, True)
     argv = [sys.executable, "-c", CHILD, str(fd), port]
@@ -237,6 +241,20 @@ def interrupted():
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
+
+    def handler(*_):
+        """A handler may use sockets, too."""
+        two.sendto(b"by the handler", ("192.0.2.99", 9))
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    for _ in range(200):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as each:
+            each.bind((ADDRESS, 0))
+            each.sendto(b"x", each.getsockname())
+            each.recv(1)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    tell("signal", "handlers that send")
     for restart in (True, False):
         signal.signal(signal.SIGALRM, lambda *_: None)
         signal.siginterrupt(signal.SIGALRM, not restart)
