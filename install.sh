@@ -52,6 +52,7 @@ CONFIG=$ROOT/etc/mhostd/mhostd.toml
 UNIT=$ROOT/usr/local/lib/systemd/system/mhostd.service
 SYSUSERS=$ROOT/usr/local/lib/sysusers.d/mhostd.conf
 LINKS='bin/mhostd bin/mhostctl share/man/man1/mhostctl.1 share/man/man8/mhostd.8
+	share/man/man3/libmhost.3
 	share/bash-completion/completions/mhostctl share/zsh/site-functions/_mhostctl'
 
 systemd_runs() { [ -z "$ROOT" ] && [ -d /run/systemd/system ]; }

@@ -391,6 +391,9 @@ static int make(struct view *view, const char *path)
 	}
 	s = view->s;
 	s->magic = sizeof(struct session);
+	while (!s->tag)
+		s->tag = (uint32_t)(now_ns() * 0x9e3779b97f4a7c15ull >> 44) ^
+			 (uint32_t)getpid() % (1u << 20);
 	shared_mutex(&s->lock);
 	snprintf(s->path, sizeof(s->path), "%s", path);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, view->box)) {

@@ -21,6 +21,25 @@ static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };	/* RFC 4291, 2.5
 
 /* --- names */
 
+static uint32_t number_of(const struct session *s, const struct name *name)
+{
+	return s->tag << NAME_BITS | ((uint32_t)(name - s->names) + 1);
+}
+
+/*
+ * What a number stands for: of this session, or of another one that this process has, as a
+ * child has its parent's. NULL if it is of none.
+ */
+static struct name *numbered(struct session *s, uint32_t id_no)
+{
+	uint32_t at = id_no & NAMES_MAX, tag = id_no >> NAME_BITS;
+
+	for (struct view *view = views; s->tag != tag && view < views + VIEWS_MAX; view++)
+		if (view->s && view->s->tag == tag)
+			s = view->s;
+	return s->tag == tag && at && at <= s->names_end ? s->names + at - 1 : NULL;
+}
+
 /* With the lock: one to fill in; hosts are kept, addresses make room in turn. */
 static struct name *room(struct session *s)
 {
@@ -108,7 +127,7 @@ int name_of_text(struct view *view, const char *text, uint32_t *id_no)
 	if (name) {
 		name->place.id_no = place.id_no;
 		name->generation = generation;
-		*id_no = (uint32_t)(name - view->s->names) + 1;
+		*id_no = number_of(view->s, name);
 	}
 	session_unlock(view);
 	return name ? 0 : ENOBUFS;
@@ -132,7 +151,7 @@ uint32_t name_of_place(struct view *view, const struct place *place)
 		name = room(s);
 	if (name)
 		*name = (struct name){ .place = bare };
-	id_no = name ? (uint32_t)(name - s->names) + 1 : 0;
+	id_no = name ? number_of(s, name) : 0;
 	session_unlock(view);
 	return id_no;
 }
@@ -175,33 +194,34 @@ int name_place(struct view *view, uint32_t id_no, uint16_t port, struct place *p
 	       uint32_t *generation, bool hold)
 {
 	struct session *s = view->s;
-	struct name name;
+	struct name *found, name = { 0 };
+	bool foreign;
 	int err = 0;
 
 	if (!hold)
 		session_lock(view);
-	if (id_no > s->names_end)
-		err = EHOSTUNREACH;
-	else
-		name = s->names[id_no - 1];
+	found = numbered(s, id_no);
+	if (found)
+		name = *found;
+	foreign = id_no >> NAME_BITS != s->tag;
 	*generation = s->generation;
 	if (!hold)
 		session_unlock(view);
-	if (err)
-		return err;
+	if (!name.place.family)
+		return EHOSTUNREACH;
 	*place = name.place;
 	if (place->family != AF_MHOST) {
 		*generation = 0;
-	} else if (name.generation != *generation) {
+	} else if (foreign || name.generation != *generation) {
 		err = look_up(view, name.text, place, generation, hold);
-		if (!err && !hold)
-			session_lock(view);
-		if (!err) {
-			s->names[id_no - 1].place.id_no = place->id_no;
-			s->names[id_no - 1].generation = *generation;
+		if (!err && !foreign) {
+			if (!hold)
+				session_lock(view);
+			found->place.id_no = place->id_no;
+			found->generation = *generation;
+			if (!hold)
+				session_unlock(view);
 		}
-		if (!err && !hold)
-			session_unlock(view);
 	}
 	place->port = port;
 	return err;
@@ -217,7 +237,7 @@ static uint32_t by_handle(struct view *view, uint32_t handle, uint32_t *generati
 	for (struct name *name = s->names; name < s->names + s->names_end && !found; name++)
 		if (name->place.family == AF_MHOST && name->place.id_no == handle &&
 		    name->generation == *generation)
-			found = (uint32_t)(name - s->names) + 1;
+			found = number_of(s, name);
 	session_unlock(view);
 	return found;
 }
@@ -267,12 +287,12 @@ uint32_t name_of_source(const struct end *end, uint32_t handle)
 /* What a number stands for, in text; 0, or EHOSTUNREACH. */
 int name_text(struct view *view, uint32_t id_no, char *text, size_t len)
 {
-	struct session *s = view->s;
-	struct name name = { 0 };
+	struct name *found, name = { 0 };
 
 	session_lock(view);
-	if (id_no && id_no <= s->names_end)
-		name = s->names[id_no - 1];
+	found = numbered(view->s, id_no);
+	if (found)
+		name = *found;
 	session_unlock(view);
 	if (name.place.family == AF_MHOST)
 		return snprintf(text, len, "%s", name.text) < (int)len ? 0 : ENAMETOOLONG;

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,38 +161,59 @@ static int host(struct addrinfo ***tail, struct view *view, const char *node, in
 }
 
 /**
- * mhost_getaddrinfo() - getaddrinfo(3) for AF_MHOST sockets
- * @node:	a host name, an IPv4 or IPv6 literal, `proto:address`; NULL is everywhere
- * @service:	a number, or a name of /etc/services
- * @hints:	ai_family: AF_MHOST for the host itself, another one for its locators of that
- *		family, AF_UNSPEC for both, the host first
- * @list:	set; freeaddrinfo(3) frees it
+ * host_addrinfo() - the addresses of a host that mhostd knows, as getaddrinfo(3) has them
+ * @node:	its name
+ * @service:	as of getaddrinfo(3)
+ * @hints:	the same; AF_INET, AF_INET6 or AF_UNSPEC for both
+ * @list:	set
  *
- * Return: 0, or EAI_* as of getaddrinfo(3)
+ * Return: 0, or EAI_NONAME
  */
-int mhost_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-		      struct addrinfo **list)
+int host_addrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		  struct addrinfo **list)
+{
+	struct addrinfo numeric = hints ? *hints : (struct addrinfo){ 0 };
+	struct addrinfo **tail = list;
+	struct place places[LOCATORS_MAX];
+	size_t n = LOCATORS_MAX;
+	char text[INET6_ADDRSTRLEN];
+	struct view *view;
+
+	*list = NULL;
+	if (!node || numeric.ai_flags & AI_NUMERICHOST || strchr(node, ':') ||
+	    session_here(&view) || host_locators(view, node, places, &n))
+		return EAI_NONAME;
+	numeric.ai_flags |= AI_NUMERICHOST;
+	numeric.ai_flags &= ~AI_CANONNAME;
+	for (size_t i = 0; i < n; i++) {
+		int family = places[i].family;
+
+		if ((family != AF_INET && family != AF_INET6) ||
+		    (numeric.ai_family && numeric.ai_family != family) ||
+		    !inet_ntop(family, places[i].address, text, sizeof(text)) ||
+		    getaddrinfo(text, service, &numeric, tail))
+			continue;
+		while (*tail)
+			tail = &(*tail)->ai_next;
+	}
+	if (*list && hints && hints->ai_flags & AI_CANONNAME)
+		(*list)->ai_canonname = strdup(node);
+	return *list ? 0 : EAI_NONAME;
+}
+
+/* What AF_MHOST sockets take: the host itself, then where it is; or a plug-in's address. */
+static int mhost_addrinfo(const char *node, const char *service, const struct addrinfo *hints,
+			  struct addrinfo **list)
 {
 	int family = hints ? hints->ai_family : AF_UNSPEC, flags = hints ? hints->ai_flags : 0;
-	struct addrinfo numeric = { .ai_family = family == AF_MHOST ? AF_UNSPEC : family,
-				    .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST };
 	struct addrinfo *found = NULL, **tail = &found;
 	struct place place = { .family = AF_MHOST };
 	struct view *view;
 	uint16_t port;
-	int err;
+	int err = port_of(service, flags, &port);
 
-	if (hints && ((hints->ai_socktype && hints->ai_socktype != SOCK_DGRAM) ||
-		      (hints->ai_protocol && hints->ai_protocol != IPPROTO_UDP)))
-		return EAI_SOCKTYPE;
-	err = port_of(service, flags, &port);
 	if (err)
 		return err;
-	if (node && !strpbrk(node, "*") && *node) {
-		err = getaddrinfo(node, service, &numeric, list);
-		if (err != EAI_NONAME && err != EAI_FAMILY && err != EAI_ADDRFAMILY)
-			return err;
-	}
 	err = session_here(&view);
 	if (err) {
 		errno = err;
@@ -203,8 +225,6 @@ int mhost_getaddrinfo(const char *node, const char *service, const struct addrin
 	} else if (strchr(node, ':')) {
 		err = eai_of(plug_in(view, node, &place));
 		place.port = port;
-		if (!err && family != AF_UNSPEC && family != AF_MHOST && family != place.family)
-			err = EAI_FAMILY;
 		if (!err)
 			err = add_place(&tail, view, &place);
 	} else {
@@ -212,12 +232,59 @@ int mhost_getaddrinfo(const char *node, const char *service, const struct addrin
 	}
 	if (!err && !found)
 		err = EAI_NONAME;
-	if (err) {
+	if (!err && flags & AI_CANONNAME && node)
+		found->ai_canonname = strdup(node);
+	if (err)
 		freeaddrinfo(found);
-		return err;
+	else
+		*list = found;
+	return err;
+}
+
+/* Whether only the C library, and addresses of IPv4 and IPv6, are asked for. */
+static bool is_plain(const char *node, const struct addrinfo *hints)
+{
+	if (!hints)
+		return false;
+	if (hints->ai_family != AF_UNSPEC && hints->ai_family != AF_MHOST)
+		return true;
+	return hints->ai_family == AF_UNSPEC &&
+	       ((hints->ai_socktype && hints->ai_socktype != SOCK_DGRAM) ||
+		(hints->ai_protocol && hints->ai_protocol != IPPROTO_UDP) ||
+		(!node && hints->ai_flags & AI_PASSIVE));
+}
+
+/**
+ * mhost_getaddrinfo() - getaddrinfo(3), of hosts and of what AF_MHOST sockets take
+ * @node:	a host name, an IPv4 or IPv6 literal, `proto:address`; NULL or "*" is everywhere
+ * @service:	a number, or a name of /etc/services
+ * @hints:	ai_family: AF_MHOST for the host itself, AF_UNSPEC for that and then its
+ *		locators; with another family, or for streams, it is getaddrinfo(3), which
+ *		learns the hosts of mhostd
+ * @list:	set; freeaddrinfo(3) frees it
+ *
+ * Return: 0, or EAI_* as of getaddrinfo(3)
+ */
+int mhost_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		      struct addrinfo **list)
+{
+	struct addrinfo numeric = { .ai_socktype = SOCK_DGRAM };
+	int err;
+
+	if (is_plain(node, hints)) {
+		err = getaddrinfo(node, service, hints, list);
+		return err && !host_addrinfo(node, service, hints, list) ? 0 : err;
 	}
-	*list = found;
-	return 0;
+	if (hints && ((hints->ai_socktype && hints->ai_socktype != SOCK_DGRAM) ||
+		      (hints->ai_protocol && hints->ai_protocol != IPPROTO_UDP)))
+		return EAI_SOCKTYPE;
+	if (node && *node && strcmp(node, "*")) {
+		numeric.ai_flags = (hints ? hints->ai_flags : 0) | AI_NUMERICHOST;
+		err = getaddrinfo(node, service, &numeric, list);
+		if (err != EAI_NONAME || (hints && hints->ai_flags & AI_NUMERICHOST))
+			return err;
+	}
+	return mhost_addrinfo(node, service, hints, list);
 }
 
 void mhost_freeaddrinfo(struct addrinfo *list)

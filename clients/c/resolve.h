@@ -4,6 +4,10 @@
 
 #include "session.h"
 
+struct addrinfo;
+
 int host_locators(struct view *view, const char *node, struct place *places, size_t *n);
+int host_addrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		  struct addrinfo **list);
 
 #endif

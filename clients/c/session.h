@@ -25,7 +25,8 @@
 #include "zmtp.h"
 
 #define SOCKS_MAX	8192	/* of one session */
-#define NAMES_MAX	4096	/* hosts that a session knows by a number */
+#define NAME_BITS	12	/* of a number (smh_id_no); above them is the session's tag */
+#define NAMES_MAX	4095	/* hosts that a session knows by a number */
 #define SLOTS_MAX	128	/* answers that are waited for at once */
 #define VIEWS_MAX	16	/* sessions that one process has, most of them inherited */
 #define KNOWN_MAX	128	/* destinations that one socket remembers as good */
@@ -50,7 +51,7 @@ struct place {
 };
 
 /**
- * struct name - what a program knows by a number (smh_id_no, from 1)
+ * struct name - what a program knows by a number: the session's tag, then from 1
  * @family:	AF_MHOST of a host, else of an address that no sockaddr of 16 octets holds
  * @place:	with AF_MHOST, id_no is the daemon's handle in @generation
  * @text:	of a host
@@ -149,6 +150,7 @@ struct slot {
 
 struct session {
 	uint64_t magic;
+	uint32_t tag;			/* which session a number is of; 20 bits */
 	pthread_mutex_t lock;
 	_Atomic uint32_t up;		/* there is one; futex */
 	_Atomic uint32_t generation;	/* counts sessions; the descriptors are in the mailbox */

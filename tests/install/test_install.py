@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {"usr/local/bin/mhostd", "usr/local/bin/mhostctl"}
 PAGES = {
     "usr/local/share/man/man1/mhostctl.1",
+    "usr/local/share/man/man3/libmhost.3",
     "usr/local/share/man/man8/mhostd.8",
     "usr/local/share/bash-completion/completions/mhostctl",
     "usr/local/share/zsh/site-functions/_mhostctl",

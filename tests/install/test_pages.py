@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from lab import BIN
 from mhost.ctl.main import parser
+from mhost.ctl.run import directory
 
 SHARE = Path(sys.prefix) / "share"
 
 
-@pytest.mark.parametrize("page", ["man1/mhostctl.1", "man8/mhostd.8"])
+@pytest.mark.parametrize("page", ["man1/mhostctl.1", "man3/libmhost.3", "man8/mhostd.8"])
 def test_a_manual_page_is_well_formed(page):
     argv = ["mandoc", "-T", "lint", "-W", "warning", SHARE / "man" / page]
     done = subprocess.run(argv, capture_output=True, text=True)
@@ -125,3 +126,25 @@ def read_until(fd, text, timeout_s=30):
             seen += os.read(fd, 4096).decode()
         except BlockingIOError:
             time.sleep(0.01)
+
+
+def test_libmhost_3_has_every_call_of_the_header():
+    header = (Path(directory()) / "mhost.h").read_text()
+    calls = set(re.findall(r"\b(mhost_\w+)\(int|\b(mhost_\w+)\(", header))
+    names = {name for pair in calls for name in pair if name}
+    text = rendered("man3/libmhost.3")
+    assert len(names) > 20
+    assert [name for name in names if f"{name}(" not in text] == []
+
+
+def test_the_example_of_libmhost_3_compiles(tmp_path):
+    text = rendered("man3/libmhost.3")
+    example = text[text.index("#include <errno.h>") : text.index("A server: socat")]
+    (tmp_path / "hello.c").write_text(example)
+    flags = subprocess.run(
+        [BIN / "mhostctl", "dev", "--cflags", "--libs"], capture_output=True, text=True
+    ).stdout.split()
+    argv = ["cc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "hello", tmp_path / "hello.c"]
+    subprocess.run([*argv, *flags], check=True)
+    usage = subprocess.run([tmp_path / "hello"], capture_output=True, text=True)
+    assert (usage.returncode, usage.stderr) == (2, "usage: hello HOST PORT\n")

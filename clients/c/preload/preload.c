@@ -31,6 +31,7 @@
 #include "fds.h"
 #include "mhost.h"
 #include "raw.h"
+#include "resolve.h"
 #include "sk.h"
 #include "wrap.h"
 
@@ -458,10 +459,9 @@ WRAP(int, getaddrinfo, (const char *restrict node, const char *restrict service,
 	if (family == AF_MHOST)
 		return mhost_getaddrinfo(node, service, hints, list);
 	err = REAL(getaddrinfo)(node, service, hints, list);
-	if (!err || !node || (hints && hints->ai_flags & AI_NUMERICHOST) || strchr(node, ':') ||
-	    (err != EAI_NONAME && err != EAI_AGAIN && err != EAI_NODATA && err != EAI_FAIL))
+	if (err != EAI_NONAME && err != EAI_AGAIN && err != EAI_NODATA && err != EAI_FAIL)
 		return err;
-	return wrap_locators(node, service, hints, list) ? err : 0;
+	return host_addrinfo(node, service, hints, list) ? err : 0;
 }
 
 WRAP(int, getnameinfo, (const struct sockaddr *restrict address, socklen_t len,

@@ -3,8 +3,7 @@
 #define MHOST_WRAP_H
 
 #include <dlfcn.h>
-#include <netdb.h>
-#include <stdbool.h>
+#include <stdint.h>
 
 #define EXPORT	__attribute__((visibility("default")))
 
@@ -36,8 +35,5 @@
 		return FIRST arguments ? mhost_##name arguments : REAL(name) arguments; \
 	}
 #define FIRST(fd, ...)	fd_is_ours(fd)
-
-int wrap_locators(const char *node, const char *service, const struct addrinfo *hints,
-		  struct addrinfo **list);
 
 #endif

@@ -173,7 +173,7 @@ class _SocketType(type):
             return super().__call__(family, type, proto, fileno)
         try:
             return InetSocket(AF_INET if family == -1 else family, type, max(proto, 0))
-        except ConnectionRefusedError as err:
+        except (ConnectionRefusedError, PermissionError) as err:
             _warn_once(str(err))
             return super().__call__(family, type, proto, fileno)
 

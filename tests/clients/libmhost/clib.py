@@ -83,7 +83,7 @@ def parts(address):
 
 def getaddrinfo(node, port, family=AF_MHOST):
     """The addresses that mhost_getaddrinfo() gives, in octets; EAI_* as an int."""
-    hints = Addrinfo(family=family)
+    hints = Addrinfo(family=family, socktype=2)
     found = ctypes.POINTER(Addrinfo)()
     text = None if node is None else node.encode()
     service = str(port).encode()

@@ -120,7 +120,7 @@ static void fork_(void)
 	struct sockaddr_storage source;
 	socklen_t len = sizeof(source);
 	int fd = bound(), asks = bound(), status;
-	struct addrinfo *list = me(port_of(fd));
+	struct addrinfo *list = me(port_of(fd)), *own;
 	char octets[64];
 	pid_t pid = fork();
 
@@ -130,6 +130,9 @@ static void fork_(void)
 		want(sendto(fd, "answer", 6, 0, (struct sockaddr *)&source, len) == 6,
 		     "child: sendto");
 		talk(NULL);
+		own = me(port_of(asks));	/* a number of the child's, on a socket of its parent's */
+		want(sendto(fd, "number", 6, 0, own->ai_addr, own->ai_addrlen) == 6, "number");
+		freeaddrinfo(own);
 		close(fd);
 		close(asks);
 		freeaddrinfo(list);
@@ -137,6 +140,7 @@ static void fork_(void)
 	}
 	want(sendto(asks, "ask", 3, 0, list->ai_addr, list->ai_addrlen) == 3, "ask");
 	want(recv(asks, octets, sizeof(octets), 0) == 6, "answer");
+	want(recv(asks, octets, sizeof(octets), 0) == 6 && octets[0] == 'n', "number");
 	want(waitpid(pid, &status, 0) == pid && !status, "child");
 	freeaddrinfo(list);
 	close(fd);
