@@ -1,0 +1,9 @@
+"""inet_client.py [ADDRESS [STRING]]: send a string to port 8080 (inet_client.c)."""
+
+import sys
+
+import mhost.socket as socket
+
+address, string, *_more = [*sys.argv[1:], *("127.0.0.1", "hello")[len(sys.argv) - 1 :]]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.sendto(string.encode(), (address, 8080))
