@@ -142,7 +142,8 @@ class Bench:
                 f"--time={max(1, SECONDS):g}", "--length=1400"]  # fmt: skip
         front = [] if kind == "kernel" else self._programs["preload"][:-1]
         server = self._start(self.b, *front, "iperf3", "--server", "--one-off")
-        while f":{5201:04X} " not in self.b.run("cat", "/proc/net/tcp6").stdout:
+        listening = f":{5201:04X} {'0' * 32}:0000 0A "
+        while listening not in self.b.run("cat", "/proc/net/tcp6").stdout:
             pass
         out, _err = self._start(self.a, *front, *argv).communicate(timeout=60)
         server.communicate(timeout=60)

@@ -252,6 +252,10 @@ class FastLane:
         head = pack_record(record._replace(payload=b"", flags=flags))[:RECORD_HLEN]
         self._down[head] = sk, proto, sa
 
+    def hung_up(self, sk: Sock) -> bool:
+        """No copy of its application's end is left, and gone() may be on its way."""
+        return sk.slot >= 0 and not sk.pumped and self._lane.hung_up(sk.slot)
+
     def error(self, sk: Sock, *, wake: bool) -> None:
         """An error is about to be told to a socket: what it asks from now on waits for it.
 

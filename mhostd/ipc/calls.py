@@ -213,7 +213,7 @@ class Calls:
         call = self._af_mhost
         match request:
             case Bind(sa=sa):
-                return call.mhost_bind(sk, sa)
+                return self._bind(sk, sa)
             case Connect(sa=sa):
                 return call.mhost_connect(sk, sa, self._clock())
             case Shutdown(how=how):
@@ -222,6 +222,25 @@ class Calls:
                 return self._close(sk)
             case SetSockOpt(level=level, option=option, value=value):
                 return call.mhost_setsockopt(sk, level, option, value)
+
+    def _bind(self, sk: Sock, sa: SockaddrMhost) -> int:
+        """Bind; a port whose process has just ended is free, as in Linux."""
+        try:
+            return self._af_mhost.mhost_bind(sk, sa)
+        except MhostError as err:
+            if err.errno != errno.EADDRINUSE or not self._bury(sa.port):
+                raise
+        return self._af_mhost.mhost_bind(sk, sa)
+
+    def _bury(self, port: int) -> bool:
+        """Close sockets at a port whose applications are gone; whether there were any."""
+        if self._fast is None or not port:
+            return False
+        there = [sk for sk in self._af_mhost.socks.values() if sk.sport == port]
+        dead = [sk for sk in there if self._fast.hung_up(sk)]
+        for sk in dead:
+            self.gone(sk)
+        return bool(dead)
 
     def _close(self, sk: Sock) -> None:
         if sk.number not in sk.client.socks:

@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -272,6 +273,24 @@ static PyObject *py_used(LaneObject *self, PyObject *args)
 	used = ring_used(&sk->rx);
 	pthread_mutex_unlock(&self->lane->lock);
 	return PyLong_FromSize_t(used);
+}
+
+/* hung_up(slot) -> bool: no copy of the application's end is left */
+static PyObject *py_hung_up(LaneObject *self, PyObject *args)
+{
+	struct pollfd far = { -1, 0, 0 };
+	struct lane_sock *sk;
+	unsigned int slot;
+
+	if (!PyArg_ParseTuple(args, "I:hung_up", &slot))
+		return NULL;
+	sk = take_sock(self->lane, slot);
+	if (!sk)
+		return NULL;
+	far.fd = sk->far;
+	poll(&far, 1, 0);
+	pthread_mutex_unlock(&self->lane->lock);
+	return PyBool_FromLong(far.revents & POLLHUP);
 }
 
 /* put(slot, record) -> bool: False if there is no room; seen after publish() */
@@ -598,6 +617,7 @@ static PyMethodDef lane_methods[] = {
 	METHOD(sock_rcvbuf, METH_VARARGS),
 	METHOD(sock_counts, METH_VARARGS),
 	METHOD(used, METH_VARARGS),
+	METHOD(hung_up, METH_VARARGS),
 	METHOD(put, METH_VARARGS),
 	METHOD(error, METH_VARARGS),
 	METHOD(publish, METH_NOARGS),

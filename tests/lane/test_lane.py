@@ -1,8 +1,10 @@
 """Datagrams through the fast lane: what the walk has done once, it does by itself."""
 
+import errno
+
 import pytest
 
-from mhostd.uapi import SockaddrMhost
+from mhostd.uapi import AF_MHOST, Bind, SockaddrMhost
 
 PEER4 = "10.77.0.101"
 
@@ -70,3 +72,17 @@ def test_without_segmentation_offload_datagrams_go_one_by_one(lane_node):
     ]  # fmt: skip
     assert node.lane.counts()[2] >= 48
     node.close()
+
+
+def test_a_port_is_free_when_the_last_copy_of_a_socket_is_closed(node):
+    """Also before the daemon has come to hear of it."""
+    first, second = node.app(), node.app()
+    everywhere = SockaddrMhost(AF_MHOST, 4000)
+    assert node.ask(Bind(1, first.sk.number, everywhere)).value == 4000
+    assert node.ask(Bind(2, second.sk.number, everywhere)).errno == errno.EADDRINUSE
+    copy = first.near.dup()
+    first.near.close()
+    assert node.ask(Bind(3, second.sk.number, everywhere)).errno == errno.EADDRINUSE
+    copy.close()
+    assert node.ask(Bind(4, second.sk.number, everywhere)).value == 4000
+    assert first.sk.number not in node.client.socks
