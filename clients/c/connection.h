@@ -9,6 +9,7 @@ int connection_begin(struct view *view);
 bool connection_get(struct view *view);
 int connection_hand_over(struct view *view, uint32_t number, int memfd, int far);
 void view_unused(struct view *view);
+void views_forked(void);
 int view_map(struct view *view, int memfd);
 void shared_mutex(pthread_mutex_t *lock);
 

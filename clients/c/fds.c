@@ -50,11 +50,14 @@ static void forked(void)
 	pthread_mutex_init(&lock, NULL);
 	for (struct view *view = views; view < views + VIEWS_MAX; view++)
 		for (uint32_t i = 0; view->used && i < view->s->sks_end; i++) {
-			view->local[i].users = 0;	/* other threads are not here */
-			if (view->local[i].refs > 0)
-				view->s->sks[i].polled = true;	/* by a process or another */
+			struct end end = { view, view->s->sks + i, view->local + i, i };
+
+			end.local->users = 0;	/* other threads are not here */
+			if (end.local->refs > 0)
+				sk_watch(&end);	/* two processes have it */
 		}
 	keeper_forked();
+	views_forked();
 }
 
 /* Before anything else; again in each process. */
@@ -207,7 +210,7 @@ int fd_dup(int fd, int result)
 
 	if (result < 0 || fds_borrowed() || !end_get(fd, &end))
 		return result;
-	end.sk->polled = true;
+	sk_watch(&end);
 	fd_add(result, &end);
 	end_put(&end);
 	return result;

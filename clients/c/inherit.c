@@ -95,7 +95,7 @@ static void lend_view(struct loan *loan, struct view *view, const struct going *
 			lend(loan, view->box[1]);
 		}
 		first = false;
-		end->sk->polled = true;
+		sk_watch(end);
 		fprintf(text, ";%d,%u,%d,%d", going[i].fd, end->index, end->local->memfd,
 			end->local->far);
 		lend(loan, end->local->memfd);

@@ -30,6 +30,7 @@
 #define SLOTS_MAX	128	/* answers that are waited for at once */
 #define VIEWS_MAX	16	/* sessions that one process has, most of them inherited */
 #define KNOWN_MAX	128	/* destinations that one socket remembers as good */
+#define KNOWN_WAYS	4	/* of them: where one may be */
 #define FAILED_MAX	4
 #define OPTIONS_MAX	80	/* that are set again after a restart, memberships too */
 #define QUEUE_MAX	8	/* errors on the error queue of one socket */

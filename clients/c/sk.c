@@ -68,6 +68,16 @@ void sk_settle(struct sk *sk)
 		sk_arm(sk);
 }
 
+/* Somebody may look from now on whether the descriptor is readable. */
+void sk_watch(const struct end *end)
+{
+	if (end->sk->polled || !sk_lock(end))
+		return;
+	end->sk->polled = true;
+	sk_settle(end->sk);
+	sk_unlock(end->sk);
+}
+
 /* Whether its session is there. */
 bool sk_up(const struct end *end)
 {

@@ -1,4 +1,4 @@
-/* sk.h - what a socket does (sk.c, sk_opts.c, sk_send.c, sk_recv.c)
+/* sk.h - what a socket does (sk*.c)
  *
  * Each returns 0 or a length, or an errno with a minus sign, as in Linux.
  */
@@ -29,6 +29,7 @@ struct sk *sk_lock(const struct end *end);
 void sk_unlock(struct sk *sk);
 bool sk_arm(struct sk *sk);
 void sk_settle(struct sk *sk);
+void sk_watch(const struct end *end);
 bool sk_up(const struct end *end);
 bool sk_nonblocking(const struct end *end, int flags);
 int sk_error(const struct end *end);
@@ -51,12 +52,17 @@ int sk_getsockopt(const struct end *end, int level, int option, void *value, soc
 int sk_ioctl(const struct end *end, unsigned long request, void *argument);
 int sk_set_again(const struct end *end);
 
-/* sk_send.c */
-ssize_t sk_sendmsg(const struct end *end, const struct msghdr *message, int flags);
-int sk_sendmmsg(const struct end *end, struct mmsghdr *messages, unsigned int n, int flags);
+/* sk_dest.c */
+bool sk_is_good(struct sk *sk, const struct place *place);
+int sk_take_failed(struct sk *sk, const struct place *place);
+void sk_answered(struct sk *sk, const struct place *place, int error, uint16_t port);
 void sk_answered_later(const struct end *end, const struct place *place, int error,
 		       uint16_t port);
 void sk_failed(const struct end *end, struct mp_in *in);
+
+/* sk_send.c */
+ssize_t sk_sendmsg(const struct end *end, const struct msghdr *message, int flags);
+int sk_sendmmsg(const struct end *end, struct mmsghdr *messages, unsigned int n, int flags);
 
 /* sk_recv.c */
 ssize_t sk_recvmsg(const struct end *end, struct msghdr *message, int flags);

@@ -49,153 +49,6 @@ struct datagram_out {
 	uint16_t segment;
 };
 
-/* --- destinations */
-
-static bool same(const struct place *a, const struct place *b)
-{
-	return !memcmp(a, b, sizeof(*a));
-}
-
-static struct known *known_at(struct sk *sk, const struct place *place)
-{
-	uint64_t words[sizeof(*place) / 4] = { 0 }, sum = 0;
-
-	memcpy(words, place, sizeof(*place));
-	for (size_t i = 0; i < 4; i++)
-		sum = (sum ^ words[i]) * 0x9e3779b97f4a7c15ull;
-	return sk->known + (sum >> 32) % KNOWN_MAX;
-}
-
-/* Whether a datagram to there was handed on before, and nothing was said against it since. */
-static bool is_good(struct sk *sk, const struct place *place)
-{
-	struct known *known;
-
-	if (!place->family)
-		return sk->to_peer.good;
-	known = known_at(sk, place);
-	return known->good && same(&known->place, place);
-}
-
-static void set_good(struct sk *sk, const struct place *place, bool good)
-{
-	struct known *known = place->family ? known_at(sk, place) : &sk->to_peer;
-
-	if (good)
-		known->place = *place;
-	if (good || !place->family || same(&known->place, place))
-		known->good = good;
-}
-
-/* The error of an earlier datagram to there, once. */
-static int take_failed(struct sk *sk, const struct place *place)
-{
-	for (int i = 0; i < FAILED_MAX; i++)
-		if (sk->failed[i].error && same(&sk->failed[i].place, place)) {
-			int error = sk->failed[i].error;
-
-			sk->failed[i].error = 0;
-			return error;
-		}
-	return 0;
-}
-
-static void set_failed(struct sk *sk, const struct place *place, int error)
-{
-	int at = 0;
-
-	for (int i = 0; i < FAILED_MAX; i++)
-		if (!sk->failed[i].error || same(&sk->failed[i].place, place))
-			at = i;
-	sk->failed[at].place = *place;
-	sk->failed[at].error = error;
-}
-
-static void answered(struct sk *sk, const struct place *place, int error, uint16_t port)
-{
-	if (error) {
-		set_good(sk, place, false);
-		return;
-	}
-	if (!sk->port)
-		sk->port = port;
-	set_good(sk, place, true);
-}
-
-/* The answer to a datagram that nobody waited for has come. */
-void sk_answered_later(const struct end *end, const struct place *place, int error, uint16_t port)
-{
-	struct sk *sk = end->sk;
-
-	if (!sk->used || !sk_lock(end))
-		return;
-	if (sk->unanswered)
-		sk->unanswered--;
-	answered(sk, place, error, port);
-	if (error)
-		set_failed(sk, place, error);
-	sk_unlock(sk);
-}
-
-static void queue_error(struct sk *sk, int error, const struct place *to, bool local,
-			struct mp_in *in)
-{
-	struct queued *queued = sk->queue + sk->n_queued;
-	const uint8_t *octets;
-	size_t len;
-
-	if (sk->n_queued == QUEUE_MAX)
-		return;		/* as in Linux what comes when it is full is lost */
-	*queued = (struct queued){ .to = *to, .error = error, .local = local };
-	mp_get_array(in);
-	queued->origin = (uint8_t)mp_get_int(in);
-	queued->type = (uint8_t)mp_get_int(in);
-	queued->code = (uint8_t)mp_get_int(in);
-	queued->info = (uint32_t)mp_get_int(in);
-	if (!mp_take_nil(in))
-		get_place(in, &queued->offender);
-	octets = mp_get_octets(in, &len);
-	queued->len = (uint32_t)(len < QUOTED_MAX ? len : QUOTED_MAX);
-	memcpy(queued->payload, octets, queued->len);
-	if (!in->bad)
-		sk->n_queued++;
-}
-
-/* SockError: a datagram failed after it was sent; @in is behind the socket's number. */
-void sk_failed(const struct end *end, struct mp_in *in)
-{
-	static const struct place peer;
-	struct sk *sk = end->sk;
-	int error = (int)mp_get_int(in);
-	bool local, fatal, queued;
-	struct place place;
-
-	mp_skip(in);		/* the text */
-	get_place(in, &place);
-	local = mp_get_bool(in);
-	fatal = mp_get_bool(in);
-	queued = !mp_take_nil(in);
-	if (in->bad || !sk_lock(end))
-		return;
-	sk->seen++;
-	if (queued) {
-		set_good(sk, &peer, false);
-		queue_error(sk, error, &place, local, in);
-		if (!local)
-			sk->error = error;
-	} else if (sk->connected && !(local && is_good(sk, &place))) {
-		set_good(sk, &peer, false);
-		if (fatal)
-			sk->error = error;
-	} else if (local) {
-		set_failed(sk, &place, error);
-	}
-	set_good(sk, &place, false);
-	if (end->local->shm)
-		sk_settle(sk);
-	sk_unlock(sk);
-}
-
 /* --- the message */
 
 static size_t sum_of(const struct iovec *iov, size_t n)
@@ -370,7 +223,7 @@ static bool quick(const struct end *end, struct datagram_out *d)
 	} else {
 		d->place = d->asked;
 	}
-	return !d->n_control && may_put(end) && is_good(sk, &d->place) && !sk->error &&
+	return !d->n_control && may_put(end) && sk_is_good(sk, &d->place) && !sk->error &&
 	       !sk->shut_wr && d->octets <= RECORD_PAYLOAD_MAX &&
 	       !(d->segment && d->octets > (size_t)d->segment * SEGMENTS_MAX_) &&
 	       put(sk, d) == RING_OK;
@@ -403,7 +256,7 @@ static int put_waiting(const struct end *end, const struct datagram_out *d, bool
 		if (!sk_lock(end))
 			return EAGAIN;
 		says = RING_BROKEN;
-		if (may_put(end) && is_good(sk, &d->place)) {
+		if (may_put(end) && sk_is_good(sk, &d->place)) {
 			says = put(sk, d);
 			if (says == RING_WAIT) {
 				app_lane_want_room(&sk->lane);
@@ -464,7 +317,7 @@ static int post(const struct end *end, struct emission *e)
 		if (err && sk->unanswered)
 			sk->unanswered--;
 		if (!err)
-			err = take_failed(sk, &e->d->place);
+			err = sk_take_failed(sk, &e->d->place);
 		sk_unlock(sk);
 	}
 	return err;
@@ -483,7 +336,7 @@ static int ask(const struct end *end, struct emission *e)
 		return err == ETIMEDOUT ? EAGAIN : err;
 	in = reply_value(&reply);
 	if (sk_lock(end)) {
-		answered(end->sk, &d->place, reply.error,
+		sk_answered(end->sk, &d->place, reply.error,
 			 reply.error ? 0 : (uint16_t)mp_get_int(&in));
 		sk_unlock(end->sk);
 	}
@@ -515,11 +368,11 @@ static int slow(const struct end *end, struct datagram_out *d, int flags)
 		}
 		err = check(sk, d);
 		if (!err) {
-			err = take_failed(sk, &d->place);
+			err = sk_take_failed(sk, &d->place);
 			if (err && !nonblocking)
 				err = 0;	/* it has an answer of its own */
 		}
-		good = is_good(sk, &d->place) && !d->n_control;
+		good = sk_is_good(sk, &d->place) && !d->n_control;
 		ring = good && may_put(end);
 		good = good && !sk->shared && sk_up(end);
 		sk_unlock(sk);

@@ -331,11 +331,7 @@ static void watched(int fd)
 
 	if (!fd_is_ours(fd) || !end_get(fd, &end))
 		return;
-	if (!end.sk->polled && sk_lock(&end)) {
-		end.sk->polled = true;
-		sk_settle(end.sk);
-		sk_unlock(end.sk);
-	}
+	sk_watch(&end);
 	end_put(&end);
 }
 
