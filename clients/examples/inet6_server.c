@@ -1,6 +1,9 @@
 /* inet6_server.c - print the strings that come to port 8080 over IPv6, or IPv4
  *
  *	inet6_server [COUNT]		ends after so many; without it, never
+ *
+ * A plain program: on kernel sockets as it is, on mhostd's under
+ * `mhostctl run --family inet -- ./inet6_server`.
  */
 
 #include <arpa/inet.h>

@@ -1,6 +1,9 @@
 /* inet_server.c - print the strings that come to port 8080 over IPv4
  *
  *	inet_server [COUNT]		ends after so many; without it, never
+ *
+ * A plain program: on kernel sockets as it is, on mhostd's under
+ * `mhostctl run --family inet -- ./inet_server`.
  */
 
 #include <arpa/inet.h>

@@ -4,6 +4,9 @@ import sys
 
 import mhost
 
-host, string, *_more = [*sys.argv[1:], "hello"]
+if len(sys.argv) not in (2, 3):
+    print(f"usage: {sys.argv[0]} HOST [STRING]", file=sys.stderr)
+    sys.exit(2)
+host, string = [*sys.argv[1:], "hello"][:2]
 with mhost.Socket() as sock:
     sock.sendto(string.encode(), (host, 8080))

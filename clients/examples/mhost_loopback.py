@@ -4,7 +4,10 @@ import sys
 
 import mhost
 
-address, string, *_more = [*sys.argv[1:], "hello"]
+if len(sys.argv) not in (2, 3):
+    print(f"usage: {sys.argv[0]} ADDRESS [STRING]", file=sys.stderr)
+    sys.exit(2)
+address, string = [*sys.argv[1:], "hello"][:2]
 with mhost.Socket() as sock:
     sock.bind(("*", 8080))
     sock.settimeout(5)

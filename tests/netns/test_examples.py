@@ -41,9 +41,12 @@ def program(built):
 
 @pytest.fixture
 def served(pair, program):
-    """served(server, client, *args): what a server on b prints that a client on a sends."""
+    """served(server, client, *args): what a server on b prints that a client on a sends.
 
-    def run(server, client, *args, count=1):
+    With said=True it is (that, what it says on standard error).
+    """
+
+    def run(server, client, *args, count=1, said=False):
         b = pair[1]
         process = b.popen(
             *program(server, str(count)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -52,11 +55,11 @@ def served(pair, program):
         try:
             wait_until_bound(b, process, kernel=server.startswith("kernel:"))
             pair[0].run(*program(client, *args))
-            out, _err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=10)
         finally:
             process.kill()
             process.communicate()
-        return out
+        return (out, err) if said else out
 
     return run
 
@@ -64,9 +67,12 @@ def served(pair, program):
 def wait_until_bound(host, process, *, kernel):
     for _ in range(500):
         assert process.poll() is None, process.communicate()
-        tables = host.run("cat", "/proc/net/udp", "/proc/net/udp6").stdout
-        ours = any(row["port"] == PORT for row in host.show("sockets"))
-        if ours or (kernel and f":{PORT:04X} " in tables):
+        if kernel:
+            bound = f":{PORT:04X} " in host.run("cat", "/proc/net/udp", "/proc/net/udp6").stdout
+        else:
+            rows = host.show("sockets")
+            bound = any((row["port"], row["pid"]) == (PORT, process.pid) for row in rows)
+        if bound:
             return
     raise AssertionError("no server")
 
@@ -105,11 +111,11 @@ def test_a_string_arrives(served, server, client, address):
     assert served(server, client, address, "a string") == "a string\n"
 
 
+@pytest.mark.parametrize("server", MHOST)
 @pytest.mark.parametrize("send", MHOST)
-def test_mhost_send(served, send):
-    assert served("mhost_server", send.format("send"), "peer", "often", "3", count=3) == (
-        "often\n" * 3
-    )
+def test_mhost_send(served, server, send):
+    argv = (server.format("server"), send.format("send"), "peer", "often", "3")
+    assert served(*argv, count=3) == "often\n" * 3
 
 
 @pytest.mark.parametrize("loopback", MHOST)
@@ -119,14 +125,30 @@ def test_mhost_loopback(pair, program, loopback, address):
     assert done.stdout == "looped back: hello\n"
 
 
-def test_who_sent_it(pair, program, built):
+@pytest.mark.parametrize("server", MHOST)
+def test_who_sent_it(served, server):
     """It is named on standard error."""
-    b = pair[1]
-    process = b.popen(
-        *program("mhost_server_direct", "1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-    wait_until_bound(b, process, kernel=False)
-    pair[0].run(*program("mhost_client_direct", "peer"))
-    _out, err = process.communicate(timeout=10)
+    out, err = served(server.format("server"), "mhost_client_direct", "peer", "x", said=True)
+    assert out == "x\n"
     assert err.startswith("from peer port ")
+
+
+@pytest.mark.parametrize("name", [*MHOST, "inet_{}", "inet_{}.py"])
+def test_wrong_arguments(pair, program, name):
+    """What a program takes is said on standard error, and it ends with 2."""
+    roles = ["client"] if name.startswith("inet") else ["client", "send", "loopback"]
+    for role in roles:
+        argv = program(name.format(role), "a", "b", "c", "d")
+        done = pair[0].run(*argv, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize("loopback", MHOST)
+def test_mhost_loopback_fails(pair, program, loopback):
+    """It ends with 0 only if the string came back."""
+    for address in ("nosuch:1", "testproto:zz"):
+        argv = program(loopback.format("loopback"), address)
+        done = pair[0].run(*argv, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -125,6 +126,7 @@ static void fork_(void)
 	pid_t pid = fork();
 
 	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* nothing is left when a test is ended */
 		want(recvfrom(fd, octets, sizeof(octets), 0, (struct sockaddr *)&source,
 			      &len) == 3, "child: recvfrom");
 		want(sendto(fd, "answer", 6, 0, (struct sockaddr *)&source, len) == 6,
