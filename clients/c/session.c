@@ -125,6 +125,7 @@ void session_lose(struct view *view)
 	if (view->conn >= 0 && view->generation == s->generation)
 		shutdown(view->conn, SHUT_RDWR);	/* for other processes' keepers */
 	zmtp_begin(&s->in);
+	s->n_later = 0;
 	s->midway = false;
 	s->reader = 0;
 	for (struct slot *slot = s->slots; slot < s->slots + SLOTS_MAX; slot++)
@@ -160,17 +161,17 @@ static void on_data(struct view *view, const uint8_t *message, size_t len)
 	memcpy(&number, message + 4, sizeof(number));
 	sk = sk_numbered(view->s, number);
 	index = sk ? (uint32_t)(sk - view->s->sks) : 0;
+	/* Without the socket's lock: who has the session's is the one that puts. */
 	if (sk && view->local[index].shm) {
-		struct end end = { view, sk, view->local + index, index };
+		struct app_lane lane = { .shm = view->local[index].shm,
+					 .far = view->local[index].far };
 
-		if (!sk_lock(&end))
-			return;
-		app_lane_fill(&sk->lane, message + DATA_HLEN, len - DATA_HLEN);
-		sk_unlock(sk);
+		app_lane_fill(&lane, message + DATA_HLEN, len - DATA_HLEN);
 	}
 }
 
-static void on_reply(struct view *view, struct mp_in *in)
+/* False if it is for a socket that is busy. */
+static bool on_reply(struct view *view, struct mp_in *in)
 {
 	struct session *s = view->s;
 	uint32_t seq = (uint32_t)mp_get_int(in);
@@ -182,7 +183,7 @@ static void on_reply(struct view *view, struct mp_in *in)
 	       !(slot->seq == seq && (state_of(slot) == WAITING || state_of(slot) == NOBODY_WAITS)))
 		slot++;
 	if (slot == s->slots + SLOTS_MAX)
-		return;		/* nobody waits for it any more */
+		return true;		/* nobody waits for it any more */
 	slot->error = (int32_t)mp_get_int(in);
 	text = mp_get_octets(in, &len);
 	snprintf(slot->text, sizeof(slot->text), "%.*s", (int)len, (const char *)text);
@@ -199,12 +200,16 @@ static void on_reply(struct view *view, struct mp_in *in)
 		uint32_t index = slot->sk;
 		struct end end = { view, s->sks + index, view->local + index, index };
 
-		sk_answered_later(&end, &slot->place, slot->error, (uint16_t)mp_get_int(&value));
+		if (!sk_answered_later(&end, &slot->place, slot->error,
+				       (uint16_t)mp_get_int(&value)))
+			return false;
 		set_state(slot, FREE);
 	}
+	return true;
 }
 
-static void on_message(struct view *view, const uint8_t *message, size_t len)
+/* False if it is for a socket that is busy. */
+static bool on_message(struct view *view, const uint8_t *message, size_t len)
 {
 	struct mp_in in = { message, message + len, false };
 	const uint8_t *tag;
@@ -212,24 +217,51 @@ static void on_message(struct view *view, const uint8_t *message, size_t len)
 
 	if (len && message[0] == DATA_MAGIC) {
 		on_data(view, message, len);
-		return;
+		return true;
 	}
 	if (mp_get_array(&in) < 2)
-		return;
+		return true;
 	tag = mp_get_octets(&in, &n);
 	if (n == 5 && !memcmp(tag, "reply", n)) {
-		on_reply(view, &in);
+		return on_reply(view, &in);
 	} else if (n == 10 && !memcmp(tag, "sock_error", n)) {
 		struct sk *sk = sk_numbered(view->s, (uint32_t)mp_get_int(&in));
 		uint32_t index = sk ? (uint32_t)(sk - view->s->sks) : 0;
 		struct end end = { view, sk, view->local + index, index };
 
-		if (sk)
-			sk_failed(&end, &in);
+		return !sk || sk_failed(&end, &in);
 	} else if (n == 5 && !memcmp(tag, "named", n)) {
 		name_learn(view->s, &in);
 	} else if (n == 5 && !memcmp(tag, "reset", n) && view->s->up) {
 		session_lose(view);
+	}
+	return true;
+}
+
+/* Keep a message until its socket is not busy; of an error what it quotes may be cut. */
+static void keep(struct session *s, const uint8_t *message, size_t len)
+{
+	struct later *later = s->later + s->n_later;
+
+	if (s->n_later == LATER_MAX)
+		return;		/* an error is given up then, as in a full queue */
+	later->len = (uint32_t)(len < LATER_OCTETS ? len : LATER_OCTETS);
+	memcpy(later->octets, message, later->len);
+	s->n_later++;
+}
+
+/* Those that were kept, in their order; a socket that is busy still keeps its own. */
+static void take_kept(struct view *view)
+{
+	struct session *s = view->s;
+	uint32_t n = s->n_later;
+
+	s->n_later = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct later each = s->later[i];
+
+		if (!on_message(view, each.octets, each.len))
+			keep(s, each.octets, each.len);
 	}
 }
 
@@ -241,6 +273,8 @@ void session_take(struct view *view)
 	const uint8_t *message;
 	enum zmtp_says says;
 
+	if (s->n_later)
+		take_kept(view);
 	while (view->conn >= 0 && view->generation == generation && s->generation == generation) {
 		size_t room, len;
 		uint8_t *at = zmtp_room(&s->in, &room);
@@ -257,7 +291,8 @@ void session_take(struct view *view)
 		}
 		zmtp_got(&s->in, (size_t)got);
 		while ((says = zmtp_message(&s->in, &message, &len)) == ZMTP_MESSAGE) {
-			on_message(view, message, len);
+			if (!on_message(view, message, len))
+				keep(s, message, len);
 			if (s->in.phase == 0)
 				return;		/* it was lost meanwhile */
 		}

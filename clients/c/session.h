@@ -9,8 +9,9 @@
  * a thread of the library, the keeper, sees to it that there is one again after the daemon
  * was restarted, and reads for sockets whose datagrams come over ZeroMQ.
  *
- * Locks: a session's, then a socket's; both are robust and process-shared. Neither is held
- * while anybody waits.
+ * Locks: a session's and a socket's, both robust and process-shared; neither is held while
+ * anybody waits. Who has a session's only tries to get a socket's: a signal handler may have
+ * interrupted who has that, and wait for the session. Signals are blocked with the session's.
  */
 #ifndef MHOST_SESSION_H
 #define MHOST_SESSION_H
@@ -36,6 +37,8 @@
 #define QUEUE_MAX	8	/* errors on the error queue of one socket */
 #define QUOTED_MAX	576	/* octets of the datagram that an error quotes */
 #define VALUE_MAX	4096	/* octets of the value of an answer */
+#define LATER_MAX	16	/* messages for sockets that are busy */
+#define LATER_OCTETS	1024	/* of such a message, which may be cut */
 #define TEXT_MAX	256
 #define HOST_NAME_MAX_	253	/* octets, RFC 1035 section 2.3.4 in text form */
 #define ADDRESS_MAX	16
@@ -117,7 +120,7 @@ struct sk {
 	uint16_t segment;
 	bool shared, polled, bound, connected, shut_rd, shut_wr, v6only;
 	int32_t error;
-	uint32_t unanswered;
+	_Atomic uint32_t unanswered;
 	uint32_t credit;
 	uint32_t seen;
 	struct place bound_at;	/* id_no is a struct name's */
@@ -135,6 +138,12 @@ struct sk {
 	struct option options[OPTIONS_MAX];
 	uint32_t n_queued;
 	struct queued queue[QUEUE_MAX];
+};
+
+/* A message for a socket whose lock somebody has. */
+struct later {
+	uint32_t len;
+	uint8_t octets[LATER_OCTETS];
 };
 
 /* Where an answer goes. */
@@ -166,6 +175,8 @@ struct session {
 	uint32_t names_end;
 	uint8_t out[ZMTP_MESSAGE_MAX + ZMTP_FRAME_HLEN];
 	struct zmtp in;
+	uint32_t n_later;
+	struct later later[LATER_MAX];
 	struct slot slots[SLOTS_MAX];
 	struct name names[NAMES_MAX];
 	struct sk sks[SOCKS_MAX];

@@ -20,19 +20,17 @@
 
 bool sk_polled_default = true;
 
-/*
- * Take the lock of a socket whose memory this process has. NULL if this thread has it
- * already: a signal handler has come in between.
- */
-struct sk *sk_lock(const struct end *end)
+static _Thread_local int held;	/* locks of sockets, by a call and by handlers within it */
+
+static struct sk *locked(const struct end *end, int err)
 {
 	struct sk *sk = end->sk;
-	int err = pthread_mutex_lock(&sk->lock);
 
 	if (err == EOWNERDEAD)
 		pthread_mutex_consistent(&sk->lock);
 	else if (err)
 		return NULL;
+	held++;
 	if (end->local->shm && sk->lane.shm != end->local->shm)
 		app_lane_at(&sk->lane, end->local->shm);
 	sk->lane.near = end->local->near;
@@ -40,8 +38,26 @@ struct sk *sk_lock(const struct end *end)
 	return sk;
 }
 
+/* Take the lock of a socket, if nobody has it. */
+struct sk *sk_trylock(const struct end *end)
+{
+	return locked(end, pthread_mutex_trylock(&end->sk->lock));
+}
+
+/*
+ * Take the lock of a socket whose memory this process has. NULL if this thread has one
+ * already, and it cannot be had at once: a signal handler has come in between.
+ */
+struct sk *sk_lock(const struct end *end)
+{
+	if (__builtin_expect(held, 0))
+		return sk_trylock(end);
+	return locked(end, pthread_mutex_lock(&end->sk->lock));
+}
+
 void sk_unlock(struct sk *sk)
 {
+	held--;
 	pthread_mutex_unlock(&sk->lock);
 }
 
@@ -502,8 +518,8 @@ int sk_restore(const struct end *end)
 	struct mp_in in;
 	int err;
 
-	if (!sk_lock(end))
-		return EAGAIN;
+	if (!sk_trylock(end))
+		return EAGAIN;		/* soon again */
 	forget_good(sk);
 	memset(sk->failed, 0, sizeof(sk->failed));
 	sk->unanswered = 0;
@@ -530,7 +546,7 @@ int sk_restore(const struct end *end)
 		err = name(end, "connect", &sk->peer, &reply, true);
 	if (err == ECONNRESET || err == ETIMEDOUT || err == ESTALE)
 		return err;
-	if (err && sk_lock(end)) {
+	if (err && sk_trylock(end)) {
 		sk->error = err;
 		sk_settle(sk);
 		sk_unlock(sk);

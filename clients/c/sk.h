@@ -26,6 +26,7 @@ static inline uint32_t sk_errors(const struct end *end)
 extern bool sk_polled_default;	/* of a new socket: whether somebody may poll it unseen */
 
 struct sk *sk_lock(const struct end *end);
+struct sk *sk_trylock(const struct end *end);
 void sk_unlock(struct sk *sk);
 bool sk_arm(struct sk *sk);
 void sk_settle(struct sk *sk);
@@ -56,9 +57,9 @@ int sk_set_again(const struct end *end);
 bool sk_is_good(struct sk *sk, const struct place *place);
 int sk_take_failed(struct sk *sk, const struct place *place);
 void sk_answered(struct sk *sk, const struct place *place, int error, uint16_t port);
-void sk_answered_later(const struct end *end, const struct place *place, int error,
+bool sk_answered_later(const struct end *end, const struct place *place, int error,
 		       uint16_t port);
-void sk_failed(const struct end *end, struct mp_in *in);
+bool sk_failed(const struct end *end, struct mp_in *in);
 
 /* sk_send.c */
 ssize_t sk_sendmsg(const struct end *end, const struct msghdr *message, int flags);

@@ -86,19 +86,22 @@ void sk_answered(struct sk *sk, const struct place *place, int error, uint16_t p
 	set_good(sk, place, true);
 }
 
-/* The answer to a datagram that nobody waited for has come. */
-void sk_answered_later(const struct end *end, const struct place *place, int error, uint16_t port)
+/* The answer to a datagram that nobody waited for has come; false if the socket is busy. */
+bool sk_answered_later(const struct end *end, const struct place *place, int error, uint16_t port)
 {
 	struct sk *sk = end->sk;
 
-	if (!sk->used || !sk_lock(end))
-		return;
-	if (sk->unanswered)
-		sk->unanswered--;
+	if (!sk->used)
+		return true;
+	if (!sk_trylock(end))
+		return false;
 	sk_answered(sk, place, error, port);
 	if (error)
 		set_failed(sk, place, error);
+	if (sk->unanswered)
+		sk->unanswered--;
 	sk_unlock(sk);
+	return true;
 }
 
 static void queue_error(struct sk *sk, int error, const struct place *to, bool local,
@@ -125,8 +128,11 @@ static void queue_error(struct sk *sk, int error, const struct place *to, bool l
 		sk->n_queued++;
 }
 
-/* SockError: a datagram failed after it was sent; @in is behind the socket's number. */
-void sk_failed(const struct end *end, struct mp_in *in)
+/*
+ * SockError: a datagram failed after it was sent; @in is behind the socket's number. False if
+ * the socket is busy.
+ */
+bool sk_failed(const struct end *end, struct mp_in *in)
 {
 	static const struct place peer;
 	struct sk *sk = end->sk;
@@ -139,8 +145,10 @@ void sk_failed(const struct end *end, struct mp_in *in)
 	local = mp_get_bool(in);
 	fatal = mp_get_bool(in);
 	queued = !mp_take_nil(in);
-	if (in->bad || !sk_lock(end))
-		return;
+	if (in->bad)
+		return true;
+	if (!sk_trylock(end))
+		return false;
 	sk->seen++;
 	if (queued) {
 		set_good(sk, &peer, false);
@@ -158,4 +166,5 @@ void sk_failed(const struct end *end, struct mp_in *in)
 	if (end->local->shm)
 		sk_settle(sk);
 	sk_unlock(sk);
+	return true;
 }
