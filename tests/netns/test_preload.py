@@ -53,6 +53,7 @@ def test_bad_input_is_refused_as_by_the_kernel(pair, kernel, peer):
     assert run(pair[0], "bad_input.py", peer) == there
 
 
+@pytest.mark.native  # over ZeroMQ the daemon sees a connection end, not a socket
 @pytest.mark.parametrize("address", ["192.0.2.1", "10.77.1.1"])
 def test_copies_of_a_descriptor_live_as_in_linux(pair, kernel, address):
     there = kernel("life.py", "192.0.2.1")
@@ -86,6 +87,7 @@ def asked(pair):
     return lambda port, text: pair[1].run(sys.executable, "-c", code, str(port), text).stdout
 
 
+@pytest.mark.native
 def test_who_waits_goes_on_when_the_daemon_is_back(pair, asked):
     """In recvfrom(), in epoll, and on a socket that parent and child have."""
     host = pair[0]

@@ -112,6 +112,7 @@ def test_socat_echoes(serve, client, server, by, version):
             assert client(by, argv, text) == text
 
 
+@pytest.mark.native
 @ends
 def test_socat_forks_for_each_peer(serve, client, server, by):
     """A child connects the socket that its parent had bound, which then binds another."""

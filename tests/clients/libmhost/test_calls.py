@@ -291,6 +291,7 @@ def _shut(sock, how):
         raise OSError(ctypes.get_errno(), "")
 
 
+@pytest.mark.native
 def test_a_full_ring_waits_or_says_so(opened, bound, pair):
     """The daemon is stopped, so that nobody takes what is sent."""
     sock = opened()
