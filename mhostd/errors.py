@@ -68,6 +68,11 @@ class DropReason(enum.StrEnum):
     NO_SOCKET = "no_socket"  # nobody has the port
     SOCKET_FILTER = "socket_filter"  # connected to somebody else
     SOCKET_RCVBUFF = "socket_rcvbuff"  # the socket's receive buffer is full
+    SHIM_MALFORMED = "shim_malformed"  # on the association port, and not of our protocol
+    SHIM_NO_SESSION = "shim_no_session"  # of an association that there is not, or no more
+    SHIM_TAG = "shim_tag"  # not from the peer: its tag or seal is wrong
+    SHIM_REPLAYED = "shim_replayed"  # it has come before, over this path or another
+    SHIM_REFUSED = "shim_refused"  # a handshake that is not ours, or too many of them
     CPU_BACKLOG = "cpu_backlog"  # too many frames wait for the walk
     DEV_READY = "dev_ready"  # going out: the device is down
     FULL_RING = "full_ring"  # going out: the device takes no more
