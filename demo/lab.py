@@ -64,7 +64,10 @@ class Host:
     @property
     def env(self) -> dict[str, str]:
         """The environment of this host's applications."""
-        return {**os.environ, "MHOST_SOCKET": self.socket, "PYTHONUNBUFFERED": "1"}
+        return {
+            **os.environ, "MHOST_SOCKET": self.socket, "PYTHONUNBUFFERED": "1",
+            "STATE_DIRECTORY": str(self.dir / "state"),
+        }
 
     def command(self, *argv: str) -> list[str]:
         """The same command, in this host's namespace."""

@@ -83,6 +83,37 @@ class Resolver(_Section, frozen=True):
     negative_ttl_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 5.0
 
 
+class Host(_Section, frozen=True):
+    """Who we are to other hosts with mhostd (docs/mobility.md).
+
+    Attributes:
+        enable: have an identity and associations at all.
+        state: directory of the key and of what is to outlive the daemon; by default
+            systemd's $STATE_DIRECTORY, or /var/lib/mhostd.
+        policy: what datagrams to associated hosts do, unless a host or socket says else.
+        accept: whether hosts that nobody here has named may call: "any" or "known".
+    """
+
+    enable: bool = True
+    state: str = ""
+    policy: Literal["failover", "duplicate"] = "failover"
+    accept: Literal["any", "known"] = "any"
+
+
+class HostEntry(_Section, frozen=True):
+    """A host with mhostd: its public key, and where it may be.
+
+    Attributes:
+        key: as `mhostctl key` prints it there.
+        locators: hints; it tells where it really is once it was reached.
+        policy: instead of that of [host].
+    """
+
+    key: str
+    locators: list[str] = []
+    policy: Literal["failover", "duplicate", ""] = ""
+
+
 class Log(_Section, frozen=True):
     """Python logging; nothing per packet above debug."""
 
@@ -96,7 +127,8 @@ class Config(_Section, frozen=True):
     tun: Tun | None = Tun()
     ethernet: list[Ethernet] = []
     l3: dict[str, L3] = {}
-    hosts: dict[str, list[str]] = {}
+    host: Host = Host()
+    hosts: dict[str, list[str] | HostEntry] = {}
     resolver: Resolver = Resolver()
     log: Log = Log()
 

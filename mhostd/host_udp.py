@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
+from mhostd.cmsg import Cmsg, pack_cmsgs, unpack_cmsgs
 from mhostd.dev import NetCore
 from mhostd.errors import DropReason, End, MhostError
 from mhostd.l3.icmp import icmp_err_convert, icmpv6_err_convert
@@ -298,7 +298,7 @@ class HostUdp:
         to = _sockaddr(sa)
         messages = [each for each in unpack_cmsgs(control) if each.level == _LEVEL[sa.family]]
         s = self._there(socks)
-        self._check_way(sk, sa)
+        self._check_way(sk, sa, messages)
         tries = _SEND_TRIES
         while True:
             try:
@@ -334,10 +334,15 @@ class HostUdp:
             "longer an address of this host; `ip addr add` it, or bind to '*'",
         )
 
-    def _check_way(self, sk: Sock, sa: SockaddrMhost) -> None:
+    def _check_way(self, sk: Sock, sa: SockaddrMhost, messages: list[Cmsg]) -> None:
         """The kernel drops without a word what goes to an interface without a link."""
         source = next((p.address for p in sk.places if p.l3 and p.family == sa.family), b"")
-        name = self._links.down_on_way(sa.family, sa.address, sa.scope_id, source)
+        scope_id = sa.scope_id
+        for level, type_, data in messages:
+            if (level, type_) in _PKTINFO:  # the interface is named
+                at = _PKTINFO[level, type_][0]
+                scope_id = int.from_bytes(data[at : at + 4], sys.byteorder) or scope_id
+        name = self._links.down_on_way(sa.family, sa.address, scope_id, source)
         if name:
             raise MhostError(
                 errno.ENETDOWN,

@@ -8,16 +8,19 @@ opens nothing: the devices are given, so a whole stack runs inside a test, and
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from random import Random
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from mhostd.af_mhost import AfMhost
-from mhostd.config import Config, ConfigError, tun_address
+from mhostd.config import Config, ConfigError, HostEntry, tun_address
 from mhostd.dev import NetCore, NetDevice
 from mhostd.errors import MhostError
+from mhostd.host.identity import Identity, identifier_of, key_pton
+from mhostd.host.overlay import PREFIXES, Overlay
 from mhostd.host_udp import HostUdp
 from mhostd.l3.host_inet import AfHostInet
 from mhostd.l3.inet import AfInet
@@ -58,6 +61,7 @@ class Stack:
     table: MhostTable
     af_mhost: AfMhost
     udp: UdpMhost
+    overlay: Overlay | None = None
     handlers: dict[str, Handler] = field(default_factory=dict)
 
     def l3_register(self, handler: Handler) -> list[tuple[Sock, MhostError]]:
@@ -74,6 +78,8 @@ class Stack:
                 self.table.mhost_unregister_proto(handler.proto.name)
                 raise
         self.handlers[handler.proto.name] = handler
+        if self.overlay is not None:
+            self.overlay.look()
         return self.af_mhost.mhost_proto_added(handler.proto)
 
     def l3_unregister(self, name: str) -> None:
@@ -83,6 +89,8 @@ class Stack:
         if ptype is not None:
             self.core.dev_remove_pack(ptype)
         self.af_mhost.mhost_proto_removed(proto)
+        if self.overlay is not None:
+            self.overlay.look()
 
     def l3_set(self, name: str, up: bool) -> list[tuple[Sock, MhostError]]:
         """Register again, or remove, a handler that the configuration has.
@@ -111,6 +119,8 @@ def mhost_init(
     rng: Random | None = None,
     realtime_ns: Callable[[], int] = lambda: 0,
     port_limit: Callable[[Client, int], int] = lambda _client, _port: 0,
+    identity: Identity | None = None,
+    random: Callable[[int], bytes] = os.urandom,
 ) -> Stack:
     """Build a stack on devices that are open already.
 
@@ -123,6 +133,8 @@ def mhost_init(
         realtime_ns: nanoseconds since the epoch, for time stamps.
         rng: where ephemeral ports come from; unpredictable unless given.
         port_limit: below what a client may not bind, 0 if it may bind a port.
+        identity: who we are to other hosts with mhostd; without it there is no `mhost`.
+        random: octets that nobody can guess.
 
     Raises:
         ConfigError: a plug-in or a host is not what the configuration says.
@@ -132,7 +144,11 @@ def mhost_init(
     lo = Loopback(core)
     l3 = L3Wrapper(core, table, lo, udp.udpmhost_prot)
     af_mhost = AfMhost(table, udp.udpmhost_prot, port_limit)
-    stack = Stack(core, table, af_mhost, udp)
+    overlay = None
+    if identity is not None:
+        strangers = config.host.accept == "any"
+        overlay = Overlay(l3, table, udp, identity, random, realtime_ns, strangers)
+    stack = Stack(core, table, af_mhost, udp, overlay)
 
     for dev in (lo, tun, *ethernet):
         if dev is not None:
@@ -171,7 +187,9 @@ def mhost_init(
             where = f"ethernet[{i}].neighbours.{text}"
             family, address, _scope = _checked(where, table.mhost_pton, text)
             ethernet[i].neighbours[family, address] = bytes.fromhex(mac.replace(":", ""))
-    bind_hosts(table, read_hosts(table, config), {})
+    if overlay is not None:
+        stack.l3_register(Handler(overlay.mhost_proto, PREFIXES))
+    bind_hosts(stack, read_hosts(table, config), {})
     return stack
 
 
@@ -191,7 +209,23 @@ def check_config(config: Config) -> Stack:
     )
 
 
-Bindings = dict[str, list[Locator]]
+class Binding(NamedTuple):
+    """What a configuration says of a name.
+
+    Attributes:
+        locators: where it is; of a host with an identity its identifier.
+        public: 32 octets of its key, empty without one.
+        hints: where a host with an identity may be.
+        duplicate: what it is sent takes every path.
+    """
+
+    locators: list[Locator]
+    public: bytes = b""
+    hints: tuple[Locator, ...] = ()
+    duplicate: bool = False
+
+
+Bindings = dict[str, Binding]
 
 
 def read_hosts(table: MhostTable, config: Config) -> Bindings:
@@ -200,36 +234,62 @@ def read_hosts(table: MhostTable, config: Config) -> Bindings:
     Raises:
         ConfigError: with the key that is wrong.
     """
-    read = {}
-    for name, texts in config.hosts.items():
-        table.mhost_put(_checked(f"hosts.{name}", table.mhost_hold, name).handle)
-        read[name] = [
-            _checked(f"hosts.{name}[{i}]", table.mhost_pton, text)
-            for i, text in enumerate(texts)
-        ]
-        for i, locator in enumerate(read[name]):
-            if not locator.address:
-                raise ConfigError(f"hosts.{name}[{i}]: `*` is no locator")
+    read: Bindings = {}
+    for name, entry in config.hosts.items():
+        where = f"hosts.{name}"
+        table.mhost_put(_checked(where, table.mhost_hold, name).handle)
+        if isinstance(entry, HostEntry):
+            locators = _locators(f"{where}.locators", table, entry.locators)
+            try:
+                public = key_pton(entry.key)
+            except ValueError as err:
+                raise ConfigError(f"{where}.key: {err}") from None
+            if not config.host.enable:
+                raise ConfigError(f"{where}.key: [host] has enable = false, so no keys are used")
+            duplicate = (entry.policy or config.host.policy) == "duplicate"
+            itself = [Locator(AF_INET6, identifier_of(public))]
+            read[name] = Binding(itself, public, tuple(locators), duplicate)
+        else:
+            read[name] = Binding(_locators(where, table, entry))
     return read
 
 
-def bind_hosts(table: MhostTable, wanted: Bindings, instead_of: Bindings) -> None:
+def _locators(where: str, table: MhostTable, texts: list[str]) -> list[Locator]:
+    locators = [
+        _checked(f"{where}[{i}]", table.mhost_pton, text) for i, text in enumerate(texts)
+    ]
+    for i, locator in enumerate(locators):
+        if not locator.address:
+            raise ConfigError(f"{where}[{i}]: `*` is no locator")
+    return locators
+
+
+def bind_hosts(stack: Stack, wanted: Bindings, instead_of: Bindings) -> None:
     """Bind names to locators instead of those that the last configuration gave.
 
     What `mhostctl hosts add` gave a name stays, behind what the configuration gives.
     """
-    wanted = dict(wanted)
-    for name, locators in instead_of.items():
+    table = stack.table
+    locators_of = {name: binding.locators for name, binding in wanted.items()}
+    for name, binding in instead_of.items():
         host = table.hosts.get(host_key(name))
         bound = host.bound if host else []
-        theirs = [locator for locator in locators if locator in bound]
+        theirs = [locator for locator in binding.locators if locator in bound]
         added = [locator for locator in bound if locator not in theirs]
         if theirs:
             table.remove_sockaddr_id(name)
             if added:
-                wanted[name] = [*wanted.get(name, []), *added]
-    for name, locators in wanted.items():
+                locators_of[name] = [*locators_of.get(name, []), *added]
+    for name, locators in locators_of.items():
         table.insert_sockaddr_id(name, locators)
+    if stack.overlay is not None:
+        keys = {binding.public for binding in wanted.values()}
+        for binding in instead_of.values():
+            if binding.public and binding.public not in keys:
+                stack.overlay.unname(binding.public)
+        for name, binding in wanted.items():
+            if binding.public:
+                stack.overlay.name(name, binding.public, binding.hints, binding.duplicate)
 
 
 def _checked(where: str, read: Callable[[str], _T], text: str) -> _T:

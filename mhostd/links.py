@@ -16,12 +16,13 @@ RouteOif = Callable[[int, bytes, bytes], int]
 
 
 class Link(NamedTuple):
-    """An interface: its index, its name, whether it has a link, whether it is gone."""
+    """An interface: index, name, whether it has a link, whether it is gone, octets of MTU."""
 
     ifindex: int
     name: str
     up: bool
     gone: bool = False
+    mtu: int = 0
 
 
 class Links:
@@ -29,15 +30,28 @@ class Links:
 
     def __init__(self, route_oif: RouteOif = lambda _family, _to, _source: 0) -> None:
         self._route_oif = route_oif
+        self._links: dict[int, Link] = {}
         self._down: dict[int, str] = {}
         self._ways: dict[tuple[int, bytes, bytes], int] = {}
 
     def link_changed(self, link: Link) -> None:
         """Note how an interface is now."""
+        self._links[link.ifindex] = link
+        if link.gone:
+            del self._links[link.ifindex]
         if link.up or link.gone:
             self._down.pop(link.ifindex, None)
         else:
             self._down[link.ifindex] = link.name
+
+    def get(self, ifindex: int) -> Link | None:
+        """The interface of that index, if there is one."""
+        return self._links.get(ifindex)
+
+    def mtu(self, ifindex: int) -> int:
+        """Octets of L3 packet that an interface takes; 65535 if nobody has said."""
+        link = self._links.get(ifindex)
+        return link.mtu if link is not None and link.mtu else 0xFFFF
 
     def routes_changed(self) -> None:
         """Ask for routes again."""

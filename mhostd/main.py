@@ -25,6 +25,9 @@ from mhostd.dev import NetCore
 from mhostd.errors import MhostError
 from mhostd.eth import EthDevice
 from mhostd.fast import FastLane
+from mhostd.host.overlay import Overlay
+from mhostd.host.path import Uplink
+from mhostd.host_key import load_identity
 from mhostd.host_udp import HostUdp
 from mhostd.init import bind_hosts, check_config, mhost_init, read_hosts
 from mhostd.ipc.admin import Admin
@@ -33,6 +36,7 @@ from mhostd.ipc.door import Door, chgrp
 from mhostd.ipc.handover import Handover
 from mhostd.ipc.pump import Pumps
 from mhostd.ipc.show import Show
+from mhostd.ipc.show_paths import ShowPaths
 from mhostd.links import Link, Links
 from mhostd.lock import DeviceLock, SocketLock
 from mhostd.name_service import NameService
@@ -49,8 +53,9 @@ from mhostd.netlink import (
 from mhostd.poller import Poller
 from mhostd.privileges import open_pidfd, port_limit
 from mhostd.resolver import Resolver
+from mhostd.sock import Locator
 from mhostd.tun import TunDevice
-from mhostd.uapi import DEFAULT_CONFIG
+from mhostd.uapi import DEFAULT_CONFIG, DEFAULT_STATE
 
 BACKLOG_RETRY_S = 0.005  # how often a client that reads nothing is tried again
 
@@ -158,7 +163,12 @@ class Daemon:
             host_udp=self._host_udp,
             realtime_ns=time.time_ns,
             port_limit=port_limit,
+            identity=self._identity(),
         )
+        self._rtnetlink = rtnetlink
+        if stack.overlay is not None:
+            self._join(stack.overlay)
+            cleanup.callback(stack.overlay.hosts.close)
 
         self._fast = self._fast_lane(tun, cleanup)
         self._hosts = read_hosts(stack.table, config)
@@ -176,6 +186,7 @@ class Daemon:
             poller.soon,
             rtnetlink.addresses,
             self._fast.sync if self._fast else lambda: None,
+            ShowPaths(stack.overlay, stack.table) if stack.overlay else None,
         )
         lane_socket = f"{config.ipc.socket.removeprefix('ipc://')}.lane" if self._fast else ""
         pumps = Pumps(self._fast, poller.watch) if self._fast else None
@@ -185,7 +196,7 @@ class Daemon:
             time.monotonic,
             self._resolver.resolve,
             show,
-            Admin(stack.table, stack.l3_set),
+            Admin(stack.table, stack.l3_set, stack.overlay),
             config.ipc.admin_socket,
             self._fast,
             pumps,
@@ -220,6 +231,43 @@ class Daemon:
         self._retrying = False
         self._timer_s: float | None = None
         poller.flush = self._flush
+
+    def _identity(self) -> Identity | None:
+        """Who we are; None if that cannot be kept, or is not wanted."""
+        host = self._config.host
+        if not host.enable:
+            return None
+        state = Path(host.state or os.environ.get("STATE_DIRECTORY") or DEFAULT_STATE)
+        try:
+            return load_identity(state)
+        except ValueError as err:
+            raise MhostError(errno.EINVAL, f"host key: {err}") from None
+        except OSError as err:
+            log.warning("no associations: the key of this host cannot be kept: %s", err)
+            return None
+
+    def _join(self, overlay: Overlay) -> None:
+        """Give the associations their port and our addresses."""
+        try:
+            overlay.bind()
+        except MhostError as err:
+            log.warning("no associations: %s", err.strerror)
+        overlay.device_mtu = self._links.mtu
+        overlay.set_kernel(self._uplinks())
+
+    def _uplinks(self) -> list[Uplink]:
+        """The addresses of interfaces with a link, other than `lo` and the TUN."""
+        tun = self._config.tun.name if self._config.tun else ""
+        found = []
+        for each in self._rtnetlink.ifaddresses():
+            link = self._links.get(each.ifindex)
+            if link is None or not link.up or link.name in ("lo", tun) or each.tentative:
+                continue
+            l3 = "host_inet" if each.family == socket.AF_INET else "host_inet6"
+            scope_id = each.ifindex if each.address[:2] == b"\xfe\x80" else 0
+            locator = Locator(each.family, each.address, scope_id)
+            found.append(Uplink(l3, locator, each.ifindex, link.name))
+        return found
 
     def _fast_lane(
         self, tun: TunDevice | None, cleanup: contextlib.ExitStack
@@ -293,6 +341,8 @@ class Daemon:
                 self._link_event(change)
         self._links.routes_changed()
         self._stack.table.changed()
+        if self._stack.overlay is not None:
+            self._stack.overlay.set_kernel(self._uplinks())
         if any(not isinstance(change, Route) or change.local for change in changes):
             self._host_udp.addresses_changed()
         faults = self._stack.table.faults
@@ -338,13 +388,13 @@ class Daemon:
         except (ConfigError, OSError) as err:
             log.error("reload: %s; nothing was changed", err)
             return
-        bind_hosts(self._stack.table, hosts, self._hosts)
+        bind_hosts(self._stack, hosts, self._hosts)
         self._hosts = hosts
         self._resolver.reload(new.resolver)
         log.setLevel(new.log.level.upper())
         rest = [
             key
-            for key in ("ipc", "tun", "ethernet", "l3")
+            for key in ("ipc", "tun", "ethernet", "l3", "host")
             if getattr(new, key) != getattr(self._config, key)
         ]
         self._config = new

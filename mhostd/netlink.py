@@ -20,8 +20,9 @@ _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _RTMGRP_LINK = 0x1
 _RTMGRP_IFADDR = 0x10 | 0x100  # IPv4 | IPv6
 _RTMGRP_ROUTE = 0x40 | 0x400
-_IFLA_IFNAME = 3
+_IFLA_IFNAME, _IFLA_MTU = 3, 4
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_F_TENTATIVE = 0x40  # RFC 4862 section 5.4
 _RTN_LOCAL = 2
 _RTN_REACH = (1, _RTN_LOCAL)  # UNICAST
 _RTN_REFUSE = (6, 7, 8, 9)  # BLACKHOLE, UNREACHABLE, PROHIBIT, THROW
@@ -38,12 +39,13 @@ MESSAGES_PER_WAKE = 64
 
 
 class IfAddress(NamedTuple):
-    """An address of the host: new (or changed), or gone."""
+    """An address of the host: new (or changed), or gone; or not known to be unique yet."""
 
     family: int
     address: bytes
     ifindex: int
     gone: bool = False
+    tentative: bool = False
 
 
 class Route(NamedTuple):
@@ -103,13 +105,16 @@ def _change(kind: int, body: bytes) -> Change | None:
         *_skip, index, flags, _mask = _IFINFOMSG.unpack_from(body)
         gone = kind == _RTM_DELLINK
         up = not gone and not _IFF_UP_AND_LOWER_UP & ~flags
-        name = _attributes(body[_IFINFOMSG.size :]).get(_IFLA_IFNAME, b"")
-        return Link(index, name.rstrip(b"\0").decode(errors="replace"), up, gone)
+        found = _attributes(body[_IFINFOMSG.size :])
+        name = found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+        mtu = int.from_bytes(found.get(_IFLA_MTU, b""), sys.byteorder)
+        return Link(index, name, up, gone, mtu)
     if kind in (_RTM_NEWADDR, _RTM_DELADDR) and len(body) >= _IFADDRMSG.size:
-        family, _plen, _flags, _scope, index = _IFADDRMSG.unpack_from(body)
+        family, _plen, flags, _scope, index = _IFADDRMSG.unpack_from(body)
         found = _attributes(body[_IFADDRMSG.size :])
         address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
-        return IfAddress(family, address, index, kind == _RTM_DELADDR)
+        tentative = bool(flags & _IFA_F_TENTATIVE)
+        return IfAddress(family, address, index, kind == _RTM_DELADDR, tentative)
     if kind in (_RTM_NEWROUTE, _RTM_DELROUTE) and len(body) >= _RTMSG.size:
         family, bits, *_skip, type_, _flags = _RTMSG.unpack_from(body)
         found = _attributes(body[_RTMSG.size :])
@@ -195,6 +200,14 @@ class Rtnetlink:
         request = _request(_RTM_GETADDR, _NLM_F_DUMP, _IFADDRMSG.pack(family, 0, 0, 0, 0))
         found = (c.address for c in self._ask(request) if isinstance(c, IfAddress))
         return list(dict.fromkeys(found))
+
+    def ifaddresses(self) -> list[IfAddress]:
+        """Return the IPv4 and IPv6 addresses of the host, in the order of interfaces."""
+        found = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _request(_RTM_GETADDR, _NLM_F_DUMP, _IFADDRMSG.pack(family, 0, 0, 0, 0))
+            found += [c for c in self._ask(request) if isinstance(c, IfAddress)]
+        return found
 
     def _ask(self, request: bytes) -> Iterator[Change]:
         self._sock.send(request)

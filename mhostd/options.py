@@ -11,7 +11,13 @@ import sys
 from typing import NamedTuple
 
 from mhostd.errors import MhostError
-from mhostd.uapi import MHOST_RECVERR, MHOST_RECVPKTINFO, SOL_MHOST
+from mhostd.uapi import (
+    MHOST_FRESHNESS,
+    MHOST_POLICY,
+    MHOST_RECVERR,
+    MHOST_RECVPKTINFO,
+    SOL_MHOST,
+)
 
 SOL_SOCKET, IPPROTO_IP, IPPROTO_UDP, IPPROTO_IPV6 = 1, 0, 17, 41
 SOCK_DGRAM = 2
@@ -109,6 +115,8 @@ OPTIONS: dict[Key, Option] = {
     (IPPROTO_IPV6, IPV6_TCLASS): Option(0, 0, 255, unset=-1),
     (SOL_MHOST, MHOST_RECVPKTINFO): _OURS,
     (SOL_MHOST, MHOST_RECVERR): _OURS,
+    (SOL_MHOST, MHOST_POLICY): _OURS._replace(high=2, strict=True),
+    (SOL_MHOST, MHOST_FRESHNESS): _OURS._replace(high=60_000, strict=True),
 }
 
 # Structures, which the host kernel's sockets check and keep.

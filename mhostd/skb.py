@@ -28,6 +28,7 @@ class SkBuff:
         lladdr: link-layer address it came from or goes to; empty if there is none.
         ttl: time to live or hop limit it came with, or is to go with; 0 is the default.
         tos: type of service or traffic class, the same two ways.
+        policy: going down, MHOST_POLICY_* of its socket.
         pmtudisc: going down, IP_PMTUDISC_* of linux/in.h.
         pseudo_csum: partial sum of the L3 pseudo-header, 0 if L3 has none.
         csum_required: L3 does not allow a UDP checksum of 0 (IPv6: RFC 8200,
@@ -44,6 +45,7 @@ class SkBuff:
         "l3",
         "lladdr",
         "pmtudisc",
+        "policy",
         "protocol",
         "pseudo_csum",
         "saddr",
@@ -64,6 +66,7 @@ class SkBuff:
         self.ttl = 0
         self.tos = 0
         self.pmtudisc = IP_PMTUDISC_WANT
+        self.policy = 0
         self.pseudo_csum = 0
         self.csum_required = False
 

@@ -163,6 +163,7 @@ class Sock:
         structures: memberships and the interface for multicast, the same.
         device: name of the only device it uses (SO_BINDTODEVICE); empty is any.
         wants_control: control messages are to come with each datagram.
+        encap_rcv: takes what comes for it, instead of its queue (Linux: udp_sock).
         slot: its place in the fast lane, -1 if it has no rings.
         used: with a slot, octets of records that are in the ring.
         ring_most: octets of records that may wait here.
@@ -195,6 +196,7 @@ class Sock:
     structures: list[tuple[tuple[int, int], bytes]] = field(default_factory=list)
     device: str = ""
     wants_control: bool = False
+    encap_rcv: Callable[[Sock, Datagram], End] | None = None
     slot: int = -1
     used: Callable[[], int] | None = None
     ring_most: int = SK_BUF_MAX

@@ -32,9 +32,14 @@ SOL_MHOST = 0x6D68
 MHOST_RECVPKTINFO = 1  # int: attach MHOST_PKTINFO to what recvmsg returns
 MHOST_PKTINFO = 2  # control message: "<L3 name> <device> <locator>", UTF-8
 MHOST_RECVERR = 3  # int: queue errors of every L3; and the control message with one
+MHOST_POLICY = 4  # int, MHOST_POLICY_*: how datagrams to associated hosts go
+MHOST_MTU = 5  # int, read only: octets of payload that one packet to the peer holds now
+MHOST_FRESHNESS = 6  # int: datagrams later than so many ms are lost; 0 is none
+MHOST_POLICY_HOST, MHOST_POLICY_FAILOVER, MHOST_POLICY_DUPLICATE = 0, 1, 2
 
 DEFAULT_SOCKET = "ipc:///run/mhostd/mhost.sock"
 DEFAULT_ADMIN_SOCKET = "ipc:///run/mhostd/admin.sock"
+DEFAULT_STATE = "/var/lib/mhostd"
 DEFAULT_CONFIG = "/etc/mhostd/mhostd.toml"
 
 ADDRESS_MAX = 16  # octets of an L3 address
@@ -325,14 +330,25 @@ class Show(_Message, frozen=True, tag="show"):
 
     seq: U32
     what: Annotated[str, msgspec.Meta(max_length=32)]
+    name: Annotated[str, msgspec.Meta(max_length=HOST_NAME_MAX)] = ""
 
 
 class HostsAdd(_Message, frozen=True, tag="hosts_add"):
-    """Bind a name to locators, in order of preference (admin socket only)."""
+    """Bind a name to locators, in order of preference (admin socket only).
+
+    Attributes:
+        seq: comes back in the Reply.
+        name: of the host.
+        locators: `proto:address` or an IP literal; with a key they are hints.
+        key: base64 of its public key, where it has mhostd, else empty.
+        policy: "failover", "duplicate", or empty for that of the configuration.
+    """
 
     seq: U32
     name: Annotated[str, msgspec.Meta(max_length=HOST_NAME_MAX)]
-    locators: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)]
+    locators: Annotated[list[str], msgspec.Meta(max_length=64)]
+    key: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    policy: Annotated[str, msgspec.Meta(max_length=16)] = ""
 
 
 class HostsDel(_Message, frozen=True, tag="hosts_del"):
@@ -351,10 +367,21 @@ class L3Set(_Message, frozen=True, tag="l3_set"):
     up: bool
 
 
+class PathDrain(_Message, frozen=True, tag="path_drain"):
+    """Leave an uplink before it is lost, or (`undo`) take it back (admin only).
+
+    Replied with the uplinks that it is about.
+    """
+
+    seq: U32
+    what: Annotated[str, msgspec.Meta(max_length=64)]
+    undo: bool = False
+
+
 SocketRequest = (
     Bind | Connect | GetName | Shutdown | Close | SetSockOpt | GetSockOpt
 )  # those that name an open socket
-AdminRequest = HostsAdd | HostsDel | L3Set
+AdminRequest = HostsAdd | HostsDel | L3Set | PathDrain
 ClientRequest = Hello | Socket | Lookup | Resolve | Spell
 AnsweredRequest = ClientRequest | SocketRequest | Show | AdminRequest
 Request = AnsweredRequest | Consumed

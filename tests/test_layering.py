@@ -14,17 +14,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module imports only from lower ranks. `mhostd` itself has the version and nothing else.
 TABLE = {
-    0: "errors uapi cmsg native._pure native._native l3 udp ipc",
-    1: "native skb sock options udp.header l3.address",
-    2: "structs faults links ip_cmsg",
-    3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu",
-    4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost",
-    5: "fast l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config",
-    6: "tun eth lo host_udp netlink resolver name_service privileges lock poller "
-    "ipc.admin ipc.door ipc.pump ipc.show",
-    7: "init ipc.calls ipc.handover",
-    8: "main",
-    9: "__main__",
+    0: "errors uapi cmsg native._pure native._native l3 udp ipc host host.identity",
+    1: "native skb sock options udp.header l3.address host.noise",
+    2: "structs faults links ip_cmsg host.wire",
+    3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu "
+    "host.handshake host.path host.session",
+    4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost host.choose",
+    5: "fast l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.peer",
+    6: "host.hosts",
+    7: "host.overlay",
+    8: "tun eth lo host_udp host_key netlink resolver name_service privileges lock poller "
+    "ipc.admin ipc.door ipc.pump ipc.show_paths",
+    9: "ipc.show",
+    10: "init ipc.calls ipc.handover",
+    11: "main",
+    12: "__main__",
 }
 RANKS = {f"mhostd.{name}": rank for rank, names in TABLE.items() for name in names.split()}
 RANKS["mhostd"] = -1
@@ -44,6 +48,7 @@ OUTSIDE = {
     },
     "select": {"poller", "privileges"},
     "os": {
+        "host_key",
         "tun",
         "eth",
         "host_udp",
@@ -57,7 +62,7 @@ OUTSIDE = {
     },
     "time": {"ipc.show", "main"},
     "asyncio": {"name_service", "ipc.show", "main"},
-    "pathlib": {"lock", "netlink", "ipc.door", "ipc.handover", "main", "privileges"},
+    "pathlib": {"host_key", "lock", "netlink", "ipc.door", "ipc.handover", "main", "privileges"},
     "signal": {"main"},
     "resource": {"ipc.pump", "host_udp", "ipc.door", "main"},
     "threading": {"name_service"},
@@ -70,9 +75,18 @@ OUTSIDE = {
     **{name: set() for name in ("dpkt", "ctypes", "concurrent", "subprocess")},
 }
 # What is no descriptor and no clock, where `os` is out of bounds otherwise.
-OS_NAMES = {"mhostd.native": {"environ"}, "mhostd.udp.udp_mhost": {"strerror"}}
+OS_NAMES = {
+    "mhostd.native": {"environ"},
+    "mhostd.init": {"urandom"}, "mhostd.udp.udp_mhost": {"strerror"}}
 
-CTL_MAY = {"mhostd", "mhostd.config", "mhostd.init"}  # `mhostctl config check`
+# `mhostctl config check`, `mhostctl key --state`
+CTL_MAY = {
+    "mhostd",
+    "mhostd.config",
+    "mhostd.init",
+    "mhostd.host_key",
+    "mhostd.host.identity",
+}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

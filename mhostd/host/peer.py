@@ -195,7 +195,15 @@ class Peer:
         self.used_s = float("-inf")
         self.last_switch: Switch | None = None
         self.due_s = NEVER
+        self._rest_s = NEVER  # of it, what is not the tick
         self._closed = False
+
+    def state(self) -> str:
+        """Of the association: "none", "forming", "established" or "no path works"."""
+        if self.session is None:
+            return "none" if self._initiation is None and not self._queue else "forming"
+        works = any(path.state is State.WORKS for path in self.paths.values())
+        return "established" if works else "no path works"
 
     # --- where it may be
 
@@ -687,6 +695,7 @@ class Peer:
             self._schedule(path, now)
             return
         path.probe_s = now + path.probe_timeout_s
+        self._rest_s = min(self._rest_s, path.probe_s)
 
     def _schedule(self, path: Path, now: float) -> None:
         """When a path that failed, or works, is probed again."""
@@ -695,6 +704,7 @@ class Peer:
             return
         first = 0.25 if self.warm else 1.0
         path.probe_s = now + min(first * 2 ** min(path.unanswered, 10), PROBE_BACKOFF_MAX_S)
+        self._rest_s = min(self._rest_s, path.probe_s)
 
     def _probe_answered(self, nonce: int, now: float) -> None:
         for path in self.paths.values():
@@ -864,9 +874,12 @@ class Peer:
 
     def run(self, now: float) -> None:
         """Do what is due."""
-        self._expire(now)
         if now >= self._tick_s:
             self._tick(now)
+        if now < self._rest_s:
+            self.due_s = min(self._tick_s, self._rest_s)
+            return
+        self._expire(now)
         if self.session is not None:
             for path in list(self.paths.values()):
                 self._run_path(path, now)
@@ -925,7 +938,7 @@ class Peer:
         return not works and now - self._sent_s < DEMAND_S
 
     def _due(self, now: float) -> None:
-        due = min(self._tick_s, self._init_s, self._initiation_end_s, self._say_s)
+        due = min(self._init_s, self._initiation_end_s, self._say_s)
         if self._queue:
             due = min(due, self._queue[0][0])
         if self.session is not None:
@@ -943,4 +956,5 @@ class Peer:
         for session in (self._previous, self._next):
             if session is not None:
                 due = min(due, now + PREVIOUS_S)
-        self.due_s = max(due, now) if not self._closed else NEVER
+        self._rest_s = due
+        self.due_s = max(min(due, self._tick_s), now) if not self._closed else NEVER

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from mhostd.errors import MhostError
-from mhostd.mhost_table import MhostTable
-from mhostd.sock import Sock
-from mhostd.uapi import AdminRequest, HostsAdd, HostsDel, L3Set
+from mhostd.host.identity import identifier_of, key_pton
+from mhostd.host.overlay import Overlay
+from mhostd.mhost_table import MhostTable, host_key
+from mhostd.sock import Locator, Sock
+from mhostd.uapi import AF_INET6, AdminRequest, HostsAdd, HostsDel, L3Set, PathDrain
 
 log = logging.getLogger(__name__)
 
@@ -18,15 +21,25 @@ class Admin:
     """Changes to the tables, each logged with what it did."""
 
     def __init__(
-        self, table: MhostTable, l3_set: Callable[[str, bool], list[tuple[Sock, MhostError]]]
+        self,
+        table: MhostTable,
+        l3_set: Callable[[str, bool], list[tuple[Sock, MhostError]]],
+        overlay: Overlay | None = None,
     ) -> None:
         self._table = table
         self._l3_set = l3_set
+        self._overlay = overlay
 
     def __call__(self, request: AdminRequest) -> Any:
         """Carry out one verb; MhostError says what is wrong with it."""
         match request:
+            case HostsAdd(name=name, locators=texts, key=key, policy=policy) if key:
+                self._add_identity(name, texts, key, policy)
             case HostsAdd(name=name, locators=texts):
+                if not texts:
+                    raise MhostError(
+                        errno.EINVAL, f"hosts add {name}: no locator; give one, or a --key"
+                    )
                 locators = [self._table.mhost_pton(text) for text in texts]
                 self._table.insert_sockaddr_id(name, locators)
                 log.info("host %s: added %s", name, ", ".join(texts))
@@ -38,4 +51,38 @@ class Admin:
                 for sk, err in self._l3_set(name, up):
                     log.warning("l3 %s: not under socket %d: %s", name, sk.number, err)
                 log.info("l3 %s: %s", name, "registered" if up else "removed")
+            case PathDrain(what=what, undo=undo):
+                found = self._has_identity().drain(what, not undo)
+                log.info("path %s: %s", "undrain" if undo else "drain", ", ".join(found) or what)
+                return found
         return None
+
+    def _has_identity(self) -> Overlay:
+        if self._overlay is None:
+            raise MhostError(
+                errno.EOPNOTSUPP, "this host has no identity; see [host] in mhostd.toml"
+            )
+        return self._overlay
+
+    def _add_identity(self, name: str, texts: list[str], key: str, policy: str) -> None:
+        overlay = self._has_identity()
+        if policy not in ("", "failover", "duplicate"):
+            raise MhostError(
+                errno.EINVAL, f"hosts add {name}: policy {policy!r}; want failover or duplicate"
+            )
+        try:
+            public = key_pton(key)
+        except ValueError as err:
+            raise MhostError(errno.EINVAL, f"hosts add {name}: key {err}") from None
+        locators = [self._table.mhost_pton(text) for text in texts]
+        itself = Locator(AF_INET6, identifier_of(public))
+        host = self._table.hosts.get(host_key(name))
+        if host is not None and host.bound and itself not in host.bound:
+            raise MhostError(
+                errno.EEXIST,
+                f"hosts add {name}: that name is bound to something else; "
+                f"`mhostctl hosts del {name}` first",
+            )
+        self._table.insert_sockaddr_id(name, [itself])
+        overlay.name(name, public, locators, policy == "duplicate")
+        log.info("host %s: key %s, %s", name, key, ", ".join(texts) or "no locator")

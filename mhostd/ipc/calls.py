@@ -86,7 +86,7 @@ class Calls:
         table: MhostTable,
         clock: Callable[[], float],
         resolve: Callable[[str, Callable[[], None]], None],
-        show: Callable[[str, Answer, int], None],
+        show: Callable[[str, str, Answer, int], None],
         admin: Callable[[AdminRequest], Any],
         admin_socket: str,
         fast: FastLane | None = None,
@@ -146,7 +146,7 @@ class Calls:
 
     def _dispatch(self, client: Client, request: AnsweredRequest, answer: Answer) -> None:
         if isinstance(request, Show):
-            self._show(request.what, answer, request.seq)
+            self._show(request.what, request.name, answer, request.seq)
             return
         if isinstance(request, SocketRequest):
             value = self._on_socket(client, request)

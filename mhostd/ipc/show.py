@@ -13,6 +13,7 @@ from typing import Any
 from mhostd import __version__, native
 from mhostd.dev import NetCore
 from mhostd.errors import OUTGOING, DropReason, Verdict
+from mhostd.ipc.show_paths import ShowPaths
 from mhostd.mhost_table import MhostTable
 from mhostd.sock import Locator, Sock
 from mhostd.structs import Answer, MhostProto
@@ -34,6 +35,7 @@ class Show:
         soon: Callable[[Callable[[], object]], None],
         host_addresses: Callable[[int], list[bytes]] = lambda _family: [],
         sync: Callable[[], None] = lambda: None,
+        paths: ShowPaths | None = None,
     ) -> None:
         self._core = core
         self._table = table
@@ -43,6 +45,7 @@ class Show:
         self._soon = soon
         self._host_addresses = host_addresses
         self._sync = sync
+        self._paths = paths
         self._started_s = clock()
         self._verbs: dict[str, Callable[[], Any]] = {
             "sockets": self.sockets,
@@ -52,8 +55,11 @@ class Show:
             "counters": self.counters,
             "drops": self.drops,
         }
+        if paths is not None:
+            self._verbs["key"] = paths.key
+            self._verbs["paths"] = lambda: paths.paths(clock())
 
-    def __call__(self, what: str, answer: Answer, seq: int) -> None:
+    def __call__(self, what: str, name: str, answer: Answer, seq: int) -> None:
         """Answer one verb; `status` asks the kernel, and does so off the loop."""
         self._sync()
         if what == "status":
@@ -63,10 +69,14 @@ class Show:
                 answer(Reply(seq, 0, "", self.status(_result(task))))
 
             task.add_done_callback(lambda _task: self._soon(tell))
+        elif what == "explain" and self._paths is not None:
+            answer(Reply(seq, 0, "", self._paths.explain(name, self._clock())))
         elif what in self._verbs:
             answer(Reply(seq, 0, "", self._verbs[what]()))
         else:
             text = f"show: no verb {what!r}; there are status, {', '.join(self._verbs)}"
+            if what in ("key", "paths", "explain"):
+                text = f"show: no {what}: this host has no identity; see [host] in mhostd.toml"
             answer(Reply(seq, errno.EINVAL, text))
 
     def status(self, warnings: list[str]) -> dict[str, Any]:
@@ -128,9 +138,33 @@ class Show:
                 "handle": host.handle,
                 "source": "bound" if host.bound else "resolver",
                 "locators": [self._locator(loc) for loc in host.locators],
+                "identity": self._identity(host.bound),
             }
             for host in self._table.hosts.values()
             if host.locators
+        ] + self._strangers()
+
+    def _identity(self, bound: list[Locator]) -> dict[str, Any] | None:
+        if self._paths is not None:
+            for locator in bound:
+                found = self._paths.identity(locator.address, self._clock())
+                if found is not None:
+                    return found
+        return None
+
+    def _strangers(self) -> list[dict[str, Any]]:
+        """Hosts that have called and that nobody here has named."""
+        if self._paths is None:
+            return []
+        return [
+            {
+                "name": identity["identifier"],
+                "handle": 0,
+                "source": "peer",
+                "locators": [],
+                "identity": identity,
+            }
+            for identity in self._paths.strangers(self._clock())
         ]
 
     def _locator(self, locator: Locator) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from mhostd.structs import IcmpError, MhostProto, NetProtocol, Proto
 from mhostd.uapi import (
     AF_MHOST,
     MHOST_PKTINFO,
+    MHOST_POLICY,
     MHOST_RECVPKTINFO,
     SOL_MHOST,
     UDP_PAYLOAD_MAX,
@@ -153,6 +154,7 @@ class UdpMhost:
         saddr = self._source(sk, proto)
         skb = SkBuff.alloc(payload)
         if sk.options or control:
+            skb.policy = sk.options.get((SOL_MHOST, MHOST_POLICY), 0)
             cookie = ip_cmsg_send(control).get(proto.family, NO_COOKIE)
             ip_setup_cork(skb, sk, proto.family, cookie)
             saddr = self._said_source(proto, cookie) or saddr
@@ -234,6 +236,8 @@ class UdpMhost:
         self._table.faults.heard(locator, source.port)
         if sk.peer is not None and not self._is_peer(sk.peer, locator, source.port):
             return DropReason.SOCKET_FILTER
+        if sk.encap_rcv is not None:
+            return sk.encap_rcv(sk, datagram)
         heard = Heard(locator, datagram.l3)
         routed = self._table.mhost_route(source.family, source.address)
         if routed is not self._table.protos.get(datagram.l3):

@@ -33,9 +33,9 @@ class RefusedError(Exception):
     """The daemon does not do it; the text is its own."""
 
 
-def show(what: str) -> Any:
-    """Return the value of a reading verb."""
-    return _application().ask(["show", 1, what])
+def show(what: str, name: str = "") -> Any:
+    """Return the value of a reading verb, of the host `name` if it is about one."""
+    return _application().ask(["show", 1, what, name])
 
 
 def change(request: Request) -> None:

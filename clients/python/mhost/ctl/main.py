@@ -23,6 +23,9 @@ _READING = {
     "routes": "which L3 handler sends to which prefix",
     "counters": "counters of devices, L3 handlers and sockets",
     "drops": "dropped frames and datagrams by reason",
+    "key": "who this host is to others with mhostd: its public key and identifier",
+    "paths": "paths to associated hosts, with round trip, loss and why they are as they are",
+    "explain": "why datagrams to a host go where they go",
 }
 
 
@@ -70,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
             _hosts(verb)
         elif name == "l3":
             _l3(verb)
+        elif name == "key":
+            verb.add_argument(
+                "--state", metavar="DIR", help="of that directory, made if need be; no daemon"
+            )
+        elif name == "explain":
+            verb.add_argument("name", metavar="HOST", help="name, identifier or key")
+    _path(verbs)
     _programs(verbs)
     config = verbs.add_parser("config", help="check a configuration file")
     check = config.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
@@ -89,13 +99,29 @@ def _json_flag(verb: argparse.ArgumentParser, default: object) -> None:
 
 def _hosts(verb: argparse.ArgumentParser) -> None:
     changes = verb.add_subparsers(title="changes", dest="change", metavar="add|del")
-    add = changes.add_parser("add", help="bind a name to locators, best first")
+    add = changes.add_parser("add", help="bind a name to locators, best first, or to a key")
     add.add_argument("name", metavar="NAME")
+    text = "what `mhostctl key` prints there, of a host with mhostd: locators are hints then"
+    add.add_argument("--key", default="", metavar="KEY", help=text)
+    text = "which paths datagrams take: the best one, or every one"
+    add.add_argument("--policy", default="", choices=("failover", "duplicate"), help=text)
     text = "IPv4, IPv6 or proto:address, as testproto:7"
-    add.add_argument("locators", nargs="+", metavar="LOCATOR", help=text)
+    add.add_argument("locators", nargs="*", metavar="LOCATOR", help=text)
     delete = changes.add_parser("del", help="unbind a name, or some of its locators")
     delete.add_argument("name", metavar="NAME")
     delete.add_argument("locators", nargs="*", metavar="LOCATOR")
+
+
+def _path(verbs: Any) -> None:
+    path = verbs.add_parser("path", help="plan to leave an uplink, or take it back")
+    changes = path.add_subparsers(title="changes", dest="change", metavar="WHAT", required=True)
+    for name, text in (
+        ("drain", "move what takes it to other paths, and tell the peers"),
+        ("undrain", "use it again"),
+    ):
+        verb = changes.add_parser(name, help=text, description=text)
+        text = "interface, L3 handler or address of this host"
+        verb.add_argument("what", metavar="IFACE|ADDRESS", help=text)
 
 
 def _l3(verb: argparse.ArgumentParser) -> None:
@@ -152,13 +178,18 @@ def _run(args: argparse.Namespace) -> int:
 
     match args.verb, getattr(args, "change", None):
         case "hosts", "add":
-            ask.change(["hosts_add", 1, args.name, args.locators])
+            ask.change(["hosts_add", 1, args.name, args.locators, args.key, args.policy])
         case "hosts", "del":
             ask.change(["hosts_del", 1, args.name, args.locators])
         case "l3", ("up" | "down") as change:
             ask.change(["l3_set", 1, args.name, change == "up"])
+        case "path", ("drain" | "undrain") as change:
+            ask.change(["path_drain", 1, args.what, change == "undrain"])
         case verb, _:
-            value = ask.show(verb)
+            if verb == "key" and args.state:
+                value = _key_of(args.state)
+            else:
+                value = ask.show(verb, args.name if verb == "explain" else "")
             if args.json:
                 import json
 
@@ -169,6 +200,25 @@ def _run(args: argparse.Namespace) -> int:
                 PRINTERS[verb](value)
             sys.stdout.flush()
     return EXIT_OK
+
+
+def _key_of(state: str) -> dict[str, Any]:
+    """The key in a state directory, without a daemon."""
+    from pathlib import Path
+
+    from mhost.ctl.ask import RefusedError
+    from mhostd.host.identity import identifier_ntop, key_ntop
+    from mhostd.host_key import load_identity
+
+    try:
+        us = load_identity(Path(state))
+    except (OSError, ValueError) as err:
+        raise RefusedError(f"key: {err}") from None
+    return {
+        "key": key_ntop(us.public),
+        "identifier": identifier_ntop(us.identifier),
+        "locators": [],
+    }
 
 
 def _config_check(path: str) -> int:

@@ -47,6 +47,46 @@ def print_hosts(hosts: list[Row]) -> None:
     ]
     columns = ["host", "locator", "l3", "state", "retry_s", "source"]
     print_rows(rows, [(key.upper(), key) for key in columns])
+    identities = [
+        {"host": host["name"], **host["identity"]} for host in hosts if host["identity"]
+    ]
+    if identities:
+        print()
+        columns = ["host", "identifier", "association", "policy", "path", "payload_max"]
+        print_rows(identities, [(key.upper(), key) for key in columns])
+
+
+def print_key(key: Row) -> None:
+    """Print the key alone, as `hosts add --key` takes it."""
+    print(key["key"])
+
+
+def print_paths(paths: list[Row]) -> None:
+    """Print one line for each path, the one that is taken marked."""
+    for row in paths:
+        row["way"] = f"{'*' if row['active'] else ' '}{row['l3']} {row['device'] or ''}".rstrip()
+        row["loss"] = f"{100 * row['loss']:.1f}%"
+    columns = ["host", "way", "source", "locator", "state", "rtt_ms", "loss", "pmtu", "reason"]
+    print_rows(paths, [(key.upper(), key) for key in columns])
+    switches = {
+        row["host"]: f"{row['last_switch_s']:.1f} s ago: {row['last_switch_cause']}"
+        for row in paths
+        if row["last_switch_s"] is not None
+    }
+    for host, text in switches.items():
+        print(f"{host}: last switch {text}")
+
+
+def print_explain(host: Row) -> None:
+    """Print the candidates of a host, the best first, and why each is not taken."""
+    print(f"{host['host']}: {host['association'] or 'a plain peer, without an association'}")
+    for row in host["candidates"]:
+        where = f"{row['source']} > {row['locator']}" if "source" in row else row["locator"]
+        print(f"{'*' if row['active'] else ' '} {row['l3'] or '-'}  {where}  {row['reason']}")
+    for origin, locators in host.get("hints", {}).items():
+        print(f"  {origin} says: {', '.join(locators) or 'nothing'}")
+    if host.get("last_switch"):
+        print(f"  last switch: {host['last_switch']['cause']}")
 
 
 def print_sockets(sockets: list[Row]) -> None:
@@ -97,6 +137,9 @@ PRINTERS: dict[str, Callable[[Any], None]] = {
     "routes": print_routes,
     "counters": print_counters,
     "drops": print_drops,
+    "key": print_key,
+    "paths": print_paths,
+    "explain": print_explain,
 }
 
 

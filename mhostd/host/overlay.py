@@ -1,0 +1,404 @@
+"""The L3 protocol `mhost`: its addresses are identifiers, its links are associations.
+
+Down: udp_mhost puts its header on as for any other L3 without a UDP of its own, and what
+follows the shim is that packet. Up: a DATA packet that its association has let in goes
+to udp_mhost like a packet of any other L3. In between is `Hosts`; all that it sends goes
+through one socket of ours, on one port, over every L3 there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable, Iterable
+
+from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
+from mhostd.errors import DropReason, End, MhostError, Verdict
+from mhostd.host.hosts import Hosts, unknown
+from mhostd.host.identity import Identity, identifier_ntop, identifier_of
+from mhostd.host.path import Path, Uplink, Way
+from mhostd.host.peer import Peer
+from mhostd.host.session import Session
+from mhostd.host.wire import OVERHEAD, PORT
+from mhostd.l3.address import inet6_ntop, inet6_pton
+from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
+from mhostd.mhost_table import MhostTable
+from mhostd.options import (
+    IP_MTU_DISCOVER,
+    IP_PKTINFO,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_MTU_DISCOVER,
+    IPV6_PKTINFO,
+    IPV6_RECVPKTINFO,
+)
+from mhostd.skb import IP_PMTUDISC_DO, SkBuff
+from mhostd.sock import SO_EE_ORIGIN_LOCAL, Client, Datagram, Locator, Place, SkError, Sock
+from mhostd.structs import IcmpError, MhostProto
+from mhostd.uapi import (
+    AF_INET,
+    AF_INET6,
+    MHOST_POLICY_DUPLICATE,
+    MHOST_POLICY_FAILOVER,
+    SockaddrMhost,
+)
+from mhostd.udp.header import UDP_HLEN, UDP_LEN_MAX
+from mhostd.udp.udp_mhost import UdpMhost
+
+NAME = "mhost"
+PREFIXES = ((bytes.fromhex("20010020") + bytes(12), 28),)  # RFC 7343 section 2
+
+_IPV6_HLEN = 40
+_ROOM_MIN = 1280 - _IPV6_HLEN - UDP_HLEN  # every IPv6 link carries that (RFC 8200)
+_HLEN = {AF_INET: 20 + UDP_HLEN, AF_INET6: _IPV6_HLEN + UDP_HLEN}
+_IN_PKTINFO = struct.Struct("=i4s4s")  # struct in_pktinfo, linux/in.h
+_IN6_PKTINFO = struct.Struct("=16sI")  # struct in6_pktinfo, linux/in6.h
+_CHECK = slice(6, 8)  # of a UDP header
+
+EventSink = Callable[[dict[str, str | float]], None]
+
+
+class Overlay:
+    """Identifiers as addresses.
+
+    Attributes:
+        mhost_proto: what mhost_register_proto() is given.
+        hosts: ourselves and the peers.
+        sk: the socket on the association port.
+        device_mtu: octets of L3 packet that an interface takes; main fills it in.
+        sink: is given what happens, for whoever listens.
+        directory_ask: no path to that peer works; main fills it in.
+        directory_say: we are somewhere else.
+    """
+
+    def __init__(
+        self,
+        l3: L3Wrapper,
+        table: MhostTable,
+        udp: UdpMhost,
+        us: Identity,
+        random: Callable[[int], bytes],
+        realtime_ns: Callable[[], int],
+        accept_strangers: bool = True,
+    ) -> None:
+        self._l3 = l3
+        self._table = table
+        self._udp = udp
+        self.realtime_ns = realtime_ns
+        self._armed_s = float("inf")
+        self._end: End = Verdict.CONSUMED
+        self.sk = Sock(0, Client(0, 0, "mhostd"), _ignore, self._error)
+        self.sk.encap_rcv = self.encap_rcv
+        self.sk.wants_control = True
+        for key, value in (
+            ((IPPROTO_IP, IP_PKTINFO), 1),
+            ((IPPROTO_IP, IP_MTU_DISCOVER), IP_PMTUDISC_DO),
+            ((IPPROTO_IPV6, IPV6_RECVPKTINFO), 1),
+            ((IPPROTO_IPV6, IPV6_MTU_DISCOVER), IP_PMTUDISC_DO),
+        ):
+            self.sk.options[key] = value
+        self._kernel: tuple[Uplink, ...] = ()
+        self._drained: set[str] = set()
+        self.device_mtu: Callable[[int], int] = lambda _ifindex: UDP_LEN_MAX
+        self.sink: EventSink = lambda _event: None
+        self.directory_ask: Callable[[Peer], None] = lambda _peer: None
+        self.directory_say: Callable[[], None] = lambda: None
+        self.lane_changed: Callable[[Peer], None] = lambda _peer: None
+        self.lane_add: Callable[[Peer, Session], None] = lambda _peer, _session: None
+        self.lane_del: Callable[[int], None] = lambda _local_id: None
+        self.lane_warm: Callable[[Peer, bool], None] = lambda _peer, _warm: None
+        self.hosts = Hosts(us, self, random, l3.now(), accept_strangers)
+        self.mhost_proto = MhostProto(
+            family=AF_INET6,
+            name=NAME,
+            addr_len=16,
+            pton=inet6_pton,
+            ntop=inet6_ntop,
+            addresses=lambda: (us.identifier,),
+            mtu=lambda: UDP_LEN_MAX - OVERHEAD - UDP_HLEN,
+            device="",
+            up=lambda: True,
+            sendmsg=self.sendmsg,
+            rcv=lambda _skb: DropReason.UNHANDLED_PROTO,
+            csum_pseudo=lambda _saddr, _daddr, _ulen: 0,
+            path_mtu=self.path_mtu,
+        )
+
+    def bind(self) -> None:
+        """Take the association port everywhere.
+
+        Raises:
+            MhostError: EADDRINUSE.
+        """
+        places = [Place(p.name, p.family, b"") for p in self._table.protos.values() if p.udp]
+        self.sk.places = (*places, Place("", 0, b""))
+        self._udp.udpmhost_get_port(self.sk, self.sk.places, PORT)
+
+    def name(
+        self, name: str, public: bytes, hints: Iterable[Locator], duplicate: bool
+    ) -> Peer:
+        """Name a peer, and say where it may be."""
+        peer = self.hosts.add(public, name, hints, self._l3.now())
+        peer.duplicate = duplicate
+        self._arm()
+        return peer
+
+    def unname(self, public: bytes) -> None:
+        """Nobody names that peer any more."""
+        peer = self.hosts.peers.get(identifier_of(public))
+        if peer is not None:
+            self.hosts.remove(peer)
+
+    # --- down
+
+    def sendmsg(self, skb: SkBuff, saddr: bytes, daddr: bytes) -> None:
+        """Send a UDP packet to the host with an identifier."""
+        inner = bytearray(skb.data)
+        inner[_CHECK] = b"\0\0"  # the tag covers more than a checksum would
+        if daddr == self.hosts.us.identifier:
+            self._up(daddr, bytes(inner), "lo")
+            return
+        peer = self.hosts.peer(daddr)
+        duplicate = skb.policy == MHOST_POLICY_DUPLICATE or (
+            skb.policy != MHOST_POLICY_FAILOVER and peer.duplicate
+        )
+        try:
+            self.hosts.send(daddr, IPPROTO_UDP, bytes(inner), duplicate, self._l3.now())
+        finally:
+            self._arm()
+
+    def path_mtu(self, identifier: bytes) -> int:
+        """Octets of an IPv6 packet whose payload would reach a host: so that what is left
+        after 40 of IPv6 and 8 of UDP is what an application may send."""
+        peer = self.hosts.peers.get(identifier)
+        if peer is None:
+            raise unknown(identifier)
+        return peer.mtu() + _IPV6_HLEN
+
+    def transmit(self, way: Way, packet: bytes) -> None:
+        """Hosts sends: from that source, by that interface."""
+        proto = self._table.proto_named(way.l3)
+        if proto is None:
+            raise MhostError(errno.ENETUNREACH, f"{way.l3} is not registered")
+        family, address, scope_id = way.remote
+        sa = SockaddrMhost(family, way.port, address, 0, scope_id)
+        control = b"" if proto.udp is None else pktinfo(way)
+        self._udp.udpmhost_sendmsg(self.sk, packet, proto, sa, control)
+
+    def room(self, way: Way) -> int:
+        """Octets of UDP payload that a way takes in one packet."""
+        proto = self._table.proto_named(way.l3)
+        if proto is None:
+            return _ROOM_MIN
+        family, address, scope_id = way.remote
+        hlen = _HLEN.get(family, UDP_HLEN)
+        try:
+            if proto.udp is not None:
+                sa = SockaddrMhost(family, way.port, address, 0, scope_id)
+                mtu = min(proto.udp.path_mtu(sa), self.device_mtu(way.ifindex))
+            elif proto.path_mtu is not None:
+                mtu = proto.path_mtu(address)
+            else:
+                mtu, hlen = proto.mtu(), UDP_HLEN
+        except MhostError:
+            return min(_ROOM_MIN, self.device_mtu(way.ifindex) - hlen)
+        return mtu - hlen
+
+    def routes(self, uplink: Uplink, locator: Locator) -> bool:
+        """Whether the L3 handler of an uplink is the one that serves a locator."""
+        proto = self._table.mhost_route(locator.family, locator.address)
+        if proto is None or proto.name != uplink.l3:
+            return False
+        link_local = locator.family == AF_INET6 and locator.address[:2] == b"\xfe\x80"
+        return not link_local or locator.scope_id == uplink.ifindex
+
+    # --- up
+
+    def encap_rcv(self, _sk: Sock, datagram: Datagram) -> End:
+        """A datagram has come to the association port (Linux: udp_sk(sk)->encap_rcv)."""
+        source = datagram.source
+        proto = self._table.protos[datagram.l3]
+        daddr, ifindex = datagram.daddr, 0
+        if proto.udp is not None:
+            daddr, ifindex = _arrival(datagram.control)
+        way = Way(
+            proto.name,
+            Locator(source.family, daddr),
+            ifindex,
+            Locator(source.family, source.address, source.scope_id),
+            source.port,
+        )
+        self._end = Verdict.CONSUMED
+        reason = self.hosts.receive(way, datagram.payload, self._l3.now())
+        self._arm()
+        return reason or self._end
+
+    def deliver(self, peer: Peer, next_: int, inner: bytes, path: Path | None) -> None:
+        """Hosts has let a datagram in."""
+        if next_ != IPPROTO_UDP:
+            self._end = DropReason.IP_NOPROTO
+            return
+        device = path.device or path.way.l3 if path else ""
+        self._end = self._up(peer.identifier, inner, device)
+
+    def _up(self, saddr: bytes, inner: bytes, device: str) -> End:
+        skb = SkBuff(bytearray(inner))
+        skb.saddr, skb.daddr = saddr, self.hosts.us.identifier
+        skb.dev = device
+        return self._l3.mhost_send_to_l4(skb, self.mhost_proto)
+
+    # --- errors
+
+    def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
+        """A datagram that waited is given up: its socket is told, as by ICMP."""
+        skb = SkBuff(bytearray(inner))
+        skb.family = AF_INET6
+        skb.saddr, skb.daddr = self.hosts.us.identifier, peer.identifier
+        err = IcmpError(errno.EHOSTUNREACH, True, SO_EE_ORIGIN_LOCAL, 0, 0, 0, b"")
+        self._l3.mhost_err(skb, IPPROTO_UDP, err)
+        self.event(peer, "unreachable", text)
+
+    def _error(self, _sk: Sock, err: SkError) -> None:
+        """What we sent to a locator has failed, an ICMP message or the kernel says."""
+        now = self._l3.now()
+        if err.error.errno == errno.EMSGSIZE:
+            for peer in list(self.hosts.peers.values()):
+                peer.resize(now)
+        else:
+            remote = Locator(err.sa.family, err.sa.address, err.sa.scope_id)
+            self.hosts.suspect(remote, err.error.strerror, now)
+        self._arm()
+
+    # --- where we are
+
+    def set_kernel(self, uplinks: Iterable[Uplink]) -> None:
+        """The addresses of the host kernel's interfaces, those with a link."""
+        self._kernel = tuple(uplinks)
+        self.look()
+
+    def look(self) -> None:
+        """Addresses, links, handlers or drains may be others now."""
+        registered = self._table.protos.values()
+        ours = [
+            Uplink(p.name, Locator(p.family, address), 0, p.device)
+            for p in registered
+            if p.udp is None and p is not self.mhost_proto and p.up()
+            for address in p.addresses()
+        ]
+        names = {p.name for p in registered}
+        found = [
+            up._replace(drained=bool(self._drained & self._spellings(up)))
+            for up in (*self._kernel, *ours)
+            if up.l3 in names
+        ]
+        self.hosts.set_uplinks(found, self._l3.now())
+        self._arm()
+
+    def _spellings(self, up: Uplink) -> set[str]:
+        return {up.device, up.l3, self.locator_text(up.locator)} - {""}
+
+    def drain(self, what: str, drained: bool) -> list[str]:
+        """Plan to leave an interface, an L3 handler or an address, or take it back.
+
+        Returns:
+            The uplinks that it names.
+
+        Raises:
+            MhostError: ENODEV if it names none, EBUSY if nothing else would be left.
+        """
+        uplinks = self.hosts.uplinks()
+        named = [up for up in uplinks if what in self._spellings(up)]
+        if not named and not (what in self._drained and not drained):
+            there = ", ".join(sorted({text for up in uplinks for text in self._spellings(up)}))
+            raise MhostError(
+                errno.ENODEV, f"path drain: {what} is no uplink; there are {there or 'none'}"
+            )
+        if drained and all(up.drained or up in named for up in uplinks):
+            raise MhostError(
+                errno.EBUSY, f"path drain: without {what} no uplink would be left"
+            )
+        (self._drained.add if drained else self._drained.discard)(what)
+        self.look()
+        return [f"{up.l3} {self.locator_text(up.locator)}" for up in named]
+
+    def locator_text(self, locator: Locator) -> str:
+        """As applications spell it."""
+        return self._table.mhost_ntop(
+            SockaddrMhost(locator.family, 0, locator.address, 0, locator.scope_id)
+        )
+
+    # --- what Hosts tells
+
+    def event(self, peer: Peer, what: str, text: str) -> None:
+        """Something that an operator may want to know."""
+        self.sink(
+            {
+                "time_s": self.realtime_ns() / 1e9,
+                "event": what,
+                "host": peer.name,
+                "identifier": identifier_ntop(peer.identifier),
+                "text": text,
+            }
+        )
+
+    def changed(self, peer: Peer) -> None:
+        """Datagrams take another path, or another session."""
+        self.lane_changed(peer)
+
+    def warm(self, peer: Peer, warm: bool) -> None:
+        """Traffic is looked at from now on, or is not any more."""
+        self.lane_warm(peer, warm)
+
+    def session_added(self, peer: Peer, session: Session) -> None:
+        """DATA with its association id may come."""
+        self.lane_add(peer, session)
+
+    def session_removed(self, local_id: int) -> None:
+        """None counts any more."""
+        self.lane_del(local_id)
+
+    def lost(self, peer: Peer) -> None:
+        """No path works."""
+        self.directory_ask(peer)
+
+    def moved(self) -> None:
+        """We are somewhere else."""
+        self.directory_say()
+
+    # --- time
+
+    def _arm(self) -> None:
+        due = self.hosts.next_s
+        if due is not None and due < self._armed_s:
+            self._armed_s = due
+            self._l3.add_timer(due, self._timeout)
+
+    def _timeout(self, now: float) -> None:
+        self._armed_s = float("inf")
+        self.hosts.timeout(now)
+        self._arm()
+
+
+def pktinfo(way: Way) -> bytes:
+    """The control message that pins a datagram of the host kernel to a path."""
+    if way.source.family == AF_INET:
+        data = _IN_PKTINFO.pack(way.ifindex, way.source.address, bytes(4))
+        return pack_cmsgs([(IPPROTO_IP, IP_PKTINFO, data)])
+    data = _IN6_PKTINFO.pack(way.source.address, way.ifindex)
+    return pack_cmsgs([(IPPROTO_IPV6, IPV6_PKTINFO, data)])
+
+
+def _arrival(control: bytes) -> tuple[bytes, int]:
+    """Address and interface that a datagram of the host kernel came to."""
+    for level, type_, data in unpack_cmsgs(control):
+        if (level, type_) == (IPPROTO_IP, IP_PKTINFO):
+            ifindex, _spec_dst, address = _IN_PKTINFO.unpack(data)
+            return address, ifindex
+        if (level, type_) == (IPPROTO_IPV6, IPV6_PKTINFO):
+            address, ifindex = _IN6_PKTINFO.unpack_from(data)
+            return address, ifindex
+    return b"", 0
+
+
+def _ignore(_sk: Sock) -> None:
+    """Nothing is queued on the association socket: encap_rcv takes it all."""
