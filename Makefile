@@ -13,7 +13,7 @@ ASAN := build/asan
 FUZZ := build/fuzz
 FUZZ_S ?= 5  # seconds for each target
 FUZZ_APT := clang libclang-rt-14-dev
-FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c udp.c) \
+FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c shim.c siphash.c udp.c) \
 	$(addprefix clients/c/,app_lane.c msgpack.c zmtp.c)
 
 .PHONY: all demo test test-all test-walk programs bench asan fuzz check format setup clean
@@ -49,12 +49,13 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py \
-		tests/clients/libmhost tests/netns/test_preload.py -k "not valgrind"
+		tests/props/test_native_shim.py tests/clients/libmhost tests/netns/test_preload.py \
+		-k "not valgrind"
 
 fuzz: setup  # what parses octets of strangers, under libFuzzer; FUZZ_S=600 looks longer
 	@$(call apt,$(FUZZ_APT))
 	@mkdir -p $(FUZZ)
-	@set -e; for t in frame packed ring zmtp; do \
+	@set -e; for t in frame packed ring shim zmtp; do \
 		echo "fuzz: $$t, $(strip $(FUZZ_S)) s"; \
 		clang -g -O1 -std=c11 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined \
 			-fno-sanitize-recover=all -DOCTET_MS=0 -Imhostd/native -Iclients/c \

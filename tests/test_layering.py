@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module imports only from lower ranks. `mhostd` itself has the version and nothing else.
 TABLE = {
-    0: "errors uapi cmsg native._pure native._native l3 udp ipc host host.identity",
+    0: "errors uapi cmsg native._pure native._pure_shim native._native l3 udp ipc host "
+    "host.identity",
     1: "native skb sock options udp.header l3.address host.noise",
     2: "structs faults links ip_cmsg host.wire",
     3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu "

@@ -1,7 +1,11 @@
-"""Checksum, UDP header, segmentation and the fast lane in C.
+"""Checksum, UDP header, segmentation, security sessions and the fast lane in C.
 
-_pure.py is the specification of the functions, the walk that of the lane.
+_pure.py and _pure_shim.py are the specification, the walk that of the lane. siphash128 and
+Shim are typed by their twins, so that either can stand for the other.
 """
+
+from mhostd.native._pure_shim import Shim as Shim
+from mhostd.native._pure_shim import siphash128 as siphash128
 
 Buffer = bytes | bytearray | memoryview
 

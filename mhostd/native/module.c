@@ -8,6 +8,8 @@
 #include "csum.h"
 #include "frame.h"
 #include "lane_type.h"
+#include "shim_type.h"
+#include "siphash.h"
 #include "udp.h"
 
 /**
@@ -177,21 +179,49 @@ static PyObject *py_segments(PyObject *self, PyObject *args)
 	return list;
 }
 
+/**
+ * py_siphash128() - siphash128(key, data, more=b"", /) -> bytes
+ * @args:	key: 16 octets; data: any buffer; more: what follows it
+ *
+ * Return: 16 octets, or NULL with TypeError or ValueError set
+ */
+static PyObject *py_siphash128(PyObject *self, PyObject *args)
+{
+	Py_buffer key, data, more = { .buf = "", .len = 0 };
+	uint8_t hash[SIPHASH_LEN];
+	PyObject *ret = NULL;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "y*y*|y*:siphash128", &key, &data, &more))
+		return NULL;
+	if (key.len != SIPHASH_KEY) {
+		PyErr_Format(PyExc_ValueError, "siphash128: key of %zd octets; want 16", key.len);
+	} else {
+		siphash128(key.buf, data.buf, (size_t)data.len, more.buf, (size_t)more.len, hash);
+		ret = PyBytes_FromStringAndSize((char *)hash, SIPHASH_LEN);
+	}
+	PyBuffer_Release(&key);
+	PyBuffer_Release(&data);
+	PyBuffer_Release(&more);
+	return ret;
+}
+
 static PyMethodDef methods[] = {
 	{ "csum_fold", py_csum_fold, METH_VARARGS, "See mhostd/native/_pure.py." },
 	{ "csum_copy", py_csum_copy, METH_VARARGS, "See mhostd/native/_pure.py." },
 	{ "csum_avx2", py_csum_avx2, METH_O, "Whether to use AVX2 where it is; for tests." },
 	{ "udp_push", py_udp_push, METH_VARARGS, "See mhostd/native/_pure.py." },
+	{ "siphash128", py_siphash128, METH_VARARGS, "See mhostd/native/_pure_shim.py." },
 	{ "segments", py_segments, METH_VARARGS, "See mhostd/native/_pure.py." },
 	{ NULL, NULL, 0, NULL },
 };
 
 static int module_exec(PyObject *module)
 {
-	PyType_Spec *specs[] = { &lane_spec, &pump_spec };
-	const char *names[] = { "Lane", "Pump" };
+	PyType_Spec *specs[] = { &lane_spec, &pump_spec, &shim_spec };
+	const char *names[] = { "Lane", "Pump", "Shim" };
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		PyObject *type = PyType_FromSpec(specs[i]);
 		int err = type ? PyModule_AddObjectRef(module, names[i], type) : -1;
 
