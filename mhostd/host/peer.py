@@ -63,7 +63,8 @@ DUPLICATES_MAX = 4  # paths that one datagram takes
 URGENT_S = 0.500  # after a path failed one unanswered probe says enough of another
 MISSES = 2  # unanswered probes otherwise
 DEMAND_S = 2.0  # somebody has sent lately
-PREVIOUS_S = 15.0  # how long the session before is still heard
+NEXT_S = 15.0  # how long a session waits for the peer to use it
+PREVIOUS_S = 3 * IDLE_PROBE_S  # how long one is kept that the peer does not use any more
 
 # What says that a path does not work from here, at once.
 PATH_ERRNOS = frozenset({
@@ -487,9 +488,14 @@ class Peer:
 
     def _establish(self, session: Session, now: float) -> None:
         """Use a session from now on."""
-        if self._previous is not None:
-            self._around.drop_id(self._previous.local_id)
-        self._previous, self.session = self.session, session
+        # Where both have called at once each may take the other's session for the older
+        # one: the one that the peer uses stays, whichever that is.
+        old = [s for s in (self.session, self._previous) if s is not None]
+        old.sort(key=lambda s: s.heard_s)
+        for each in old[:-1]:
+            self._around.drop_id(each.local_id)
+        self._previous = old[-1] if old else None
+        self.session = session
         if self._next is session:
             self._next = None
         self._elect(now, "association")
@@ -547,7 +553,7 @@ class Peer:
 
     def _authentic(self, session: Session, path: Path | None, now: float) -> None:
         """Something came that only the peer can have sent."""
-        self.used_s = now
+        self.used_s = session.heard_s = now
         if not session.confirmed:
             session.confirmed = True
             if path is not None and path.way in self._answered_ways:
@@ -888,11 +894,12 @@ class Peer:
                 self._say(now)
         self._run_handshake(now)
         for session in self.sessions():
-            old = now - session.made_s
-            if old >= REJECT_S or (session is self._previous and self.session is not None
-                                   and now - self.session.made_s >= PREVIOUS_S):
-                self.forget_session(session)
-            elif session is self._next and old >= PREVIOUS_S:
+            age = now - session.made_s
+            if (
+                age >= REJECT_S
+                or (session is self._next and age >= NEXT_S)
+                or (session is self._previous and now - session.heard_s >= PREVIOUS_S)
+            ):
                 self.forget_session(session)
         self._due(now)
 
@@ -943,9 +950,10 @@ class Peer:
             due = min(due, self._queue[0][0])
         if self.session is not None:
             for path in self.paths.values():
-                due = min(due, path.probe_s)
                 if path.probes:
-                    due = min(due, *(s + path.probe_timeout_s for s, _ in path.probes.values()))
+                    due = min(due, min(path.probes.values())[0] + path.probe_timeout_s)
+                else:
+                    due = min(due, path.probe_s)
             limit = REKEY_S if self.session.initiator else REKEY_LATE_S
             due = min(due, max(now + 1.0, self.session.made_s + limit))
             active = self.active
@@ -953,8 +961,9 @@ class Peer:
                 due = min(due, now + 0.5)
             if self._wanted(now):
                 due = min(due, now + 0.25)
-        for session in (self._previous, self._next):
-            if session is not None:
-                due = min(due, now + PREVIOUS_S)
+        if self._previous is not None:
+            due = min(due, now + PREVIOUS_S)
+        if self._next is not None:
+            due = min(due, now + NEXT_S)
         self._rest_s = due
         self.due_s = max(min(due, self._tick_s), now) if not self._closed else NEVER

@@ -44,6 +44,7 @@ class Session:
         remote_id: association id in what goes.
         initiator: we have made the handshake.
         made_s: when.
+        heard_s: when the peer used it last.
         confirmed: the peer has shown that it has the keys.
         shim: what seals and opens DATA.
         reported: what the last report said.
@@ -55,6 +56,7 @@ class Session:
         "_tx",
         "_window",
         "confirmed",
+        "heard_s",
         "initiator",
         "local_id",
         "made_s",
@@ -68,7 +70,7 @@ class Session:
     ) -> None:
         self.local_id, self.remote_id = local_id, remote_id
         self.initiator = initiator
-        self.made_s = now
+        self.made_s = self.heard_s = now
         self.confirmed = initiator
         self._tx, self._rx = keys.initiator, keys.responder
         tx, rx = keys.derive(b"data initiator", 16), keys.derive(b"data responder", 16)
