@@ -15,6 +15,10 @@ RouteOif = Callable[[int, bytes, bytes], int]
 """route_oif(family, to, source): index of the interface, 0 if there is no route."""
 
 
+RouteBy = Callable[[int, bytes, int], bool]
+"""route_by(family, to, ifindex): whether there is a route by that interface."""
+
+
 class Link(NamedTuple):
     """An interface: index, name, whether it has a link, whether it is gone, octets of MTU."""
 
@@ -28,10 +32,16 @@ class Link(NamedTuple):
 class Links:
     """Interfaces without a link; routes are asked for while there is one."""
 
-    def __init__(self, route_oif: RouteOif = lambda _family, _to, _source: 0) -> None:
+    def __init__(
+        self,
+        route_oif: RouteOif = lambda _family, _to, _source: 0,
+        route_by: RouteBy = lambda _family, _to, _ifindex: True,
+    ) -> None:
         self._route_oif = route_oif
+        self._route_by = route_by
         self._links: dict[int, Link] = {}
         self._down: dict[int, str] = {}
+        self._routed: dict[tuple[int, bytes, int], bool] = {}
         self._ways: dict[tuple[int, bytes, bytes], int] = {}
 
     def link_changed(self, link: Link) -> None:
@@ -56,6 +66,19 @@ class Links:
     def routes_changed(self) -> None:
         """Ask for routes again."""
         self._ways.clear()
+        self._routed.clear()
+
+    def routed(self, family: int, to: bytes, ifindex: int) -> bool:
+        """Whether there is a route to an address by an interface.
+
+        Without one Linux takes every address for a neighbour when it is told the interface.
+        """
+        key = (family, to, ifindex)
+        if key not in self._routed:
+            if len(self._routed) >= WAYS_MAX:
+                self._routed.clear()
+            self._routed[key] = self._route_by(*key)
+        return self._routed[key]
 
     def down_on_way(self, family: int, to: bytes, scope_id: int, source: bytes) -> str:
         """Return the name of the interface to an address if it has no link, else "".

@@ -152,7 +152,7 @@ class Daemon:
         self._tun_addresses = tun.kernel_addresses(config.tun) if tun and config.tun else {}
         rtnetlink = Rtnetlink()
         cleanup.callback(rtnetlink.close)
-        self._links = Links(rtnetlink.route_oif)
+        self._links = Links(rtnetlink.route_oif, rtnetlink.route_by)
         self._host_udp = HostUdp(core, poller.watch, self._links)
 
         self._stack = stack = mhost_init(
@@ -253,6 +253,9 @@ class Daemon:
         except MhostError as err:
             log.warning("no associations: %s", err.strerror)
         overlay.device_mtu = self._links.mtu
+        overlay.kernel_routes = lambda ifindex, locator: self._links.routed(
+            locator.family, locator.address, ifindex
+        )
         overlay.set_kernel(self._uplinks())
 
     def _uplinks(self) -> list[Uplink]:
@@ -343,6 +346,8 @@ class Daemon:
         self._stack.table.changed()
         if self._stack.overlay is not None:
             self._stack.overlay.set_kernel(self._uplinks())
+            if any(isinstance(change, Route) for change in changes):
+                self._stack.overlay.routes_changed()
         if any(not isinstance(change, Route) or change.local for change in changes):
             self._host_udp.addresses_changed()
         faults = self._stack.table.faults

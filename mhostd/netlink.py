@@ -27,6 +27,7 @@ _RTN_LOCAL = 2
 _RTN_REACH = (1, _RTN_LOCAL)  # UNICAST
 _RTN_REFUSE = (6, 7, 8, 9)  # BLACKHOLE, UNREACHABLE, PROHIBIT, THROW
 _RTA_DST, _RTA_SRC, _RTA_OIF = 1, 2, 4
+_RTM_F_FIB_MATCH = 0x2000  # the route itself, not what is made of it (Linux 4.15)
 _IFF_UP_AND_LOWER_UP = 0x1 | 0x10000
 
 _NLMSGHDR = struct.Struct("=IHHII")
@@ -34,6 +35,7 @@ _IFINFOMSG = struct.Struct("=BBHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTATTR = struct.Struct("=HH")
+_U32 = struct.Struct("=I")
 
 MESSAGES_PER_WAKE = 64
 
@@ -194,6 +196,13 @@ class Rtnetlink:
             if isinstance(change, Route):
                 return change.ifindex
         return 0
+
+    def route_by(self, family: int, to: bytes, ifindex: int) -> bool:
+        """Whether there is a route to an address by an interface."""
+        message = _RTMSG.pack(family, 8 * len(to), 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+        message += _attribute(_RTA_DST, to) + _attribute(_RTA_OIF, _U32.pack(ifindex))
+        changes = self._ask(_request(_RTM_GETROUTE, 0, message))
+        return any(isinstance(c, Route) and c.ifindex == ifindex for c in changes)
 
     def addresses(self, family: int) -> list[bytes]:
         """Return the addresses of the host, each once, in the order of interfaces."""

@@ -220,6 +220,13 @@ class Hosts:
         if before != after:
             self._rim.moved()
 
+    def refresh(self, now: float) -> None:
+        """Which locators are reached from where may be otherwise now."""
+        self._now = now
+        for peer in list(self.peers.values()):
+            peer.refresh(now)
+            self._arm(peer)
+
     # --- octets
 
     def send(

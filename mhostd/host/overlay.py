@@ -66,6 +66,7 @@ class Overlay:
         hosts: ourselves and the peers.
         sk: the socket on the association port.
         device_mtu: octets of L3 packet that an interface takes; main fills it in.
+        kernel_routes: whether the host kernel has a route to a locator by an interface.
         sink: is given what happens, for whoever listens.
         directory_ask: no path to that peer works; main fills it in.
         directory_say: we are somewhere else.
@@ -100,6 +101,7 @@ class Overlay:
         self._kernel: tuple[Uplink, ...] = ()
         self._drained: set[str] = set()
         self.device_mtu: Callable[[int], int] = lambda _ifindex: UDP_LEN_MAX
+        self.kernel_routes: Callable[[int, Locator], bool] = lambda _ifindex, _locator: True
         self.sink: EventSink = lambda _event: None
         self.directory_ask: Callable[[Peer], None] = lambda _peer: None
         self.directory_say: Callable[[], None] = lambda: None
@@ -209,8 +211,9 @@ class Overlay:
         proto = self._table.mhost_route(locator.family, locator.address)
         if proto is None or proto.name != uplink.l3:
             return False
-        link_local = locator.family == AF_INET6 and locator.address[:2] == b"\xfe\x80"
-        return not link_local or locator.scope_id == uplink.ifindex
+        if locator.scope_id != uplink.locator.scope_id:  # link-local, and on another link
+            return False
+        return proto.udp is None or self.kernel_routes(uplink.ifindex, locator)
 
     # --- up
 
@@ -275,6 +278,11 @@ class Overlay:
         """The addresses of the host kernel's interfaces, those with a link."""
         self._kernel = tuple(uplinks)
         self.look()
+
+    def routes_changed(self) -> None:
+        """The host kernel's routes are others: paths may come and go."""
+        self.hosts.refresh(self._l3.now())
+        self._arm()
 
     def look(self) -> None:
         """Addresses, links, handlers or drains may be others now."""

@@ -228,6 +228,8 @@ class Peer:
             up = places.get((way.l3, way.source))
             if up is None or up.ifindex != way.ifindex:
                 self._remove(path, f"{path.device or way.l3}: our address is gone", now)
+            elif not self._around.routes(up, way.remote):
+                self._remove(path, f"{path.device or way.l3}: no route", now)
             elif way.remote not in wanted and not (
                 path.heard and (told is None or path.state is State.WORKS)
             ):
@@ -847,7 +849,7 @@ class Peer:
         received = session.shim.received()
         if received == session.reported or not session.confirmed:
             return False
-        self._reported_s = now
+        self._reported_s = session.heard_s = now
         before = {number: count for number, count, _highest in session.reported}
         session.reported = received
         octets = emit_messages([Reports(tuple(Report(*each) for each in received))])
