@@ -22,6 +22,8 @@ from functools import partial
 from mhostd import native
 from mhostd.dev import NetCore, NetDevice
 from mhostd.errors import DropReason, MhostError, Verdict
+from mhostd.fast_peers import ENCAP, FastPeers
+from mhostd.host.overlay import NAME
 from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
 from mhostd.sock import SK_BUF_MAX, Datagram, Sock, sock_dequeue, sock_rfree
@@ -32,8 +34,10 @@ from mhostd.uapi import (
     AF_MHOST,
     CONTROL_MAX,
     LANE_RING,
+    MHOST_FRESHNESS,
     RECORD_CONNECTED,
     RECORD_HLEN,
+    SOL_MHOST,
     UDP_PAYLOAD_MAX,
     Record,
     SockaddrMhost,
@@ -53,7 +57,7 @@ DRAIN_TRIES = 100  # batches of LANE_BATCH records (lane.h) that the walk takes 
 
 # enum lane_item_kind of native/lane.h
 _FRAME, _RECORDS, _GONE, _DATAGRAM, _HOST, _HOST6 = range(6)
-_TUN, _LO, _HOST_UDP = 1, 2, 3  # enum flow_kind of native/flow.h
+_TUN, _LO, _HOST_UDP, _PEER = 1, 2, 3, 4  # enum flow_kind of native/flow.h
 
 # struct sockaddr_in and sockaddr_in6, linux/in.h and in6.h
 _SOCKADDR_IN, _SOCKADDR_IN6 = struct.Struct("=H2s4s8x"), struct.Struct("=H2s4x16sI")
@@ -70,6 +74,7 @@ class FastLane:
         host_error: the host kernel's socket of that family has an error for a socket.
         host_settle: see whether the lane should have the host kernel's sockets of one.
         deleted: the TUN was deleted; main gives it.
+        peers: associated hosts in the lane, where there is an overlay; main gives it.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class FastLane:
         self._down: dict[bytes, tuple[Sock, MhostProto, SockaddrMhost]] = {}
         self._done: dict[int, int] = {}
         self._items: deque[tuple[int, int, bytes]] = deque()
+        self.peers: FastPeers | None = None
         udp.learn = self.learn_up
         self.records: Callable[[Sock, bytes], None] = lambda _sk, _octets: None
         self.gone: Callable[[Sock], None] = lambda _sk: None
@@ -150,14 +156,19 @@ class FastLane:
     def host_add(self, sk: Sock, family: int, fd: int) -> bool:
         """Have the lane receive and send through a socket of the host kernel."""
         try:
-            self._lane.host_add(sk.slot, family == AF_INET6, fd)
+            if sk.encap_rcv is not None:
+                self._lane.encap_add(family == AF_INET6, fd)
+            else:
+                self._lane.host_add(sk.slot, family == AF_INET6, fd)
         except OSError:  # a kernel without UDP_GRO: before Linux 5.0
             return False
         return True
 
     def host_del(self, sk: Sock, family: int) -> None:
         """Have the lane leave it alone, before it is closed."""
-        if sk.slot >= 0:
+        if sk.encap_rcv is not None:
+            self._lane.encap_del(family == AF_INET6)
+        elif sk.slot >= 0:
             self._lane.host_del(sk.slot, family == AF_INET6)
 
     def catch_up(self, sk: Sock) -> None:
@@ -193,6 +204,10 @@ class FastLane:
     def _item(self, kind: int, what: int, octets: bytes) -> None:
         if kind == _FRAME:
             self._frame(what, octets)
+            return
+        if kind >= ENCAP:
+            if self.peers is not None:
+                self.peers.item(kind, what, octets)
             return
         sk = self._socks.get(what)
         if sk is None:
@@ -235,6 +250,8 @@ class FastLane:
         proto = self._table.protos.get(datagram.l3)
         if proto is None or sk.wants_control or not _plain(proto):
             return
+        if sk.options.get((SOL_MHOST, MHOST_FRESHNESS)) and proto.name == NAME:
+            return
         self._up[sk, datagram.source, datagram.daddr] = datagram.l3
 
     def learn_down(
@@ -246,7 +263,8 @@ class FastLane:
         """
         if sk.slot < 0 or record.control or not _plain(proto):
             return
-        if self._table.faults and AF_MHOST in (record.sa.family, sk.peer and sk.peer.family):
+        named = AF_MHOST in (record.sa.family, sk.peer and sk.peer.family)
+        if self._table.faults and named and proto.name != NAME:
             return
         flags = record.flags & RECORD_CONNECTED
         head = pack_record(record._replace(payload=b"", flags=flags))[:RECORD_HLEN]
@@ -299,6 +317,8 @@ class FastLane:
             if found is not None:
                 headers, most = found
                 kind = _LO if sa.address in proto.addresses() else _TUN
+                if proto.name == NAME:
+                    kind = _PEER
                 self._lane.flow_down(sk.slot, head, kind, sa.family, headers, most, most)
 
     def _tell_host(self, sk: Sock, head: bytes, udp: UdpOps, sa: SockaddrMhost) -> None:
@@ -329,6 +349,7 @@ class FastLane:
         (
             rx, rx_bytes, tx, tx_bytes, full, failed, host_full, lo, lo_bytes,
             delivered, rcvbuff, host, host_backlog, backlog, backlog_bytes,
+            malformed, replayed, tag, refused,
         ) = (now - then for now, then in zip(self._total, before, strict=True))  # fmt: skip
         core = self._core
         core.received += rx + lo + host + backlog + host_backlog
@@ -338,6 +359,10 @@ class FastLane:
             (DropReason.CPU_BACKLOG, backlog + host_backlog),
             (DropReason.FULL_RING, full + host_full),
             (DropReason.DEV_READY, failed),
+            (DropReason.SHIM_MALFORMED, malformed),
+            (DropReason.SHIM_REPLAYED, replayed),
+            (DropReason.SHIM_TAG, tag),
+            (DropReason.SHIM_REFUSED, refused),
         ):
             if count:
                 core.kfree_skb(reason, count)

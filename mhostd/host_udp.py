@@ -156,7 +156,8 @@ class HostUdp:
         """See who should read the kernel sockets of a socket, and change it if need be."""
         for family in (socket.AF_INET, socket.AF_INET6):
             socks = self._socks.get((sk, family), [])
-            fits = sk.slot >= 0 and len(socks) == 1 and not sk.wants_control
+            plain = sk.slot >= 0 and not sk.wants_control
+            fits = len(socks) == 1 and (plain or sk.encap_rcv is not None)
             if fits == ((sk, family) in self._in_lane):
                 continue
             if not fits:

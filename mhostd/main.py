@@ -25,6 +25,7 @@ from mhostd.dev import NetCore
 from mhostd.errors import MhostError
 from mhostd.eth import EthDevice
 from mhostd.fast import FastLane
+from mhostd.fast_peers import FastPeers
 from mhostd.host.overlay import Overlay
 from mhostd.host.path import Uplink
 from mhostd.host_key import load_identity
@@ -288,6 +289,10 @@ class Daemon:
         host_udp.lane_add, host_udp.lane_del = fast.host_add, fast.host_del
         fast.host_received, fast.host_error = host_udp.received, host_udp.lane_error
         fast.host_settle = host_udp.settle
+        if stack.overlay is not None:
+            fast.peers = FastPeers(lane, self._core, stack.table, stack.udp, stack.overlay)
+            fast.peers.host_error = host_udp.lane_error
+            host_udp.settle(stack.overlay.sk)
         self._poller.watch(lane.fileno(), fast.on_readable)
         lane.start()
         return fast

@@ -21,15 +21,16 @@ TABLE = {
     3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu "
     "host.handshake host.path host.session",
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost host.choose",
-    5: "fast l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.peer",
+    5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.peer",
     6: "host.hosts",
     7: "host.overlay",
-    8: "tun eth lo host_udp host_key netlink resolver name_service privileges lock poller "
-    "ipc.admin ipc.door ipc.pump ipc.show_paths",
-    9: "ipc.show",
-    10: "init ipc.calls ipc.handover",
-    11: "main",
-    12: "__main__",
+    8: "fast_peers tun eth lo host_udp host_key netlink resolver name_service privileges lock poller "
+    "ipc.admin ipc.door ipc.show_paths",
+    9: "fast ipc.show",
+    10: "ipc.pump",
+    11: "init ipc.calls ipc.handover",
+    12: "main",
+    13: "__main__",
 }
 RANKS = {f"mhostd.{name}": rank for rank, names in TABLE.items() for name in names.split()}
 RANKS["mhostd"] = -1

@@ -67,8 +67,8 @@ class Rim(Protocol):
     def warm(self, peer: Peer, warm: bool) -> None:
         """Traffic is looked at from now on, or is not any more."""
 
-    def session_added(self, peer: Peer, session: Session) -> None:
-        """DATA with its association id may come."""
+    def forgotten(self, peer: Peer) -> None:
+        """There is no such peer any more."""
 
     def session_removed(self, local_id: int) -> None:
         """None counts any more."""
@@ -127,7 +127,6 @@ class Hosts:
         for session in peer.sessions():
             if session.local_id not in self._sessions:
                 self._sessions[session.local_id] = peer, session
-                self._rim.session_added(peer, session)
         self._rim.changed(peer)
 
     def new_id(self, peer: Peer) -> int:
@@ -176,7 +175,7 @@ class Hosts:
             peer = self._new(public, name, known=True)
         peer.name, peer.known = name, True
         peer.hint("config", locators, now)
-        self._arm(peer)
+        self.arm(peer)
         return peer
 
     def _new(self, public: bytes, name: str, known: bool) -> Peer:
@@ -189,6 +188,7 @@ class Hosts:
         peer.close()
         del self.peers[peer.identifier]
         self._armed.pop(peer, None)
+        self._rim.forgotten(peer)
 
     def _stranger(self, public: bytes) -> Peer | None:
         """A new peer that nobody has named; the one that was longest quiet makes room."""
@@ -216,7 +216,7 @@ class Hosts:
             peer.refresh(now)
             if peer.session is not None and before != after:
                 peer.say_locators(now)
-            self._arm(peer)
+            self.arm(peer)
         if before != after:
             self._rim.moved()
 
@@ -225,7 +225,7 @@ class Hosts:
         self._now = now
         for peer in list(self.peers.values()):
             peer.refresh(now)
-            self._arm(peer)
+            self.arm(peer)
 
     # --- octets
 
@@ -240,7 +240,7 @@ class Hosts:
         self._now = now
         peer = self.peer(identifier)
         peer.send(next_, inner, duplicate, now)
-        self._arm(peer)
+        self.arm(peer)
 
     def peer(self, identifier: bytes) -> Peer:
         """The peer with an identifier; EHOSTUNREACH if there is none."""
@@ -272,7 +272,7 @@ class Hosts:
                 peer, session = found
                 if header.type == DATA:
                     reason = peer.data(session, packet, way, now)
-                    self._arm(peer)
+                    self.arm(peer)
                     return _REASONS[reason] if reason else None
                 peer.control(session, header, packet, way, now)
             elif header.type in (RESPONSE, COOKIE):
@@ -290,7 +290,7 @@ class Hosts:
             return DropReason.SHIM_MALFORMED
         except NoiseError:
             return DropReason.SHIM_TAG
-        self._arm(peer)
+        self.arm(peer)
         return None
 
     def _init(self, way: Way, packet: bytes, now: float) -> DropReason | None:
@@ -316,8 +316,7 @@ class Hosts:
         for session in peer.sessions():
             if session.local_id not in self._sessions:
                 self._sessions[session.local_id] = peer, session
-                self._rim.session_added(peer, session)
-        self._arm(peer)
+        self.arm(peer)
         return None
 
     def opened(
@@ -329,20 +328,13 @@ class Hosts:
         if found is not None:
             peer, session = found
             peer.opened(session, number, seq, next_, inner, way, now)
-            self._arm(peer)
-
-    def traffic(self, local_id: int, now: float) -> None:
-        """The fast lane carries something for a session that nobody looked at."""
-        found = self._sessions.get(local_id)
-        if found is not None:
-            found[0].traffic(now)
-            self._arm(found[0])
+            self.arm(peer)
 
     def suspect(self, remote: Locator, reason: str, now: float) -> None:
         """An ICMP error speaks of a locator; anybody may have sent it."""
         for peer in list(self.peers.values()):
             peer.suspect(remote, reason, now)
-            self._arm(peer)
+            self.arm(peer)
 
     # --- time
 
@@ -363,11 +355,12 @@ class Hosts:
             _when, _n, peer = heapq.heappop(self._timers)
             del self._armed[peer]
             peer.run(now)
-            self._arm(peer)
+            self.arm(peer)
             if not peer.known and not peer.sessions() and now - peer.used_s > 60:
                 self.remove(peer)
 
-    def _arm(self, peer: Peer) -> None:
+    def arm(self, peer: Peer) -> None:
+        """Note when a peer has something to do next."""
         due = peer.due_s
         armed = self._armed.get(peer)
         if due == float("inf"):

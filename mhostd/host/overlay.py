@@ -18,7 +18,6 @@ from mhostd.host.hosts import Hosts, unknown
 from mhostd.host.identity import Identity, identifier_ntop, identifier_of
 from mhostd.host.path import Path, Uplink, Way
 from mhostd.host.peer import Peer
-from mhostd.host.session import Session
 from mhostd.host.wire import OVERHEAD, PORT
 from mhostd.l3.address import inet6_ntop, inet6_pton
 from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
@@ -106,7 +105,8 @@ class Overlay:
         self.directory_ask: Callable[[Peer], None] = lambda _peer: None
         self.directory_say: Callable[[], None] = lambda: None
         self.lane_changed: Callable[[Peer], None] = lambda _peer: None
-        self.lane_add: Callable[[Peer, Session], None] = lambda _peer, _session: None
+        self.lane_forget: Callable[[Peer], None] = lambda _peer: None
+        self.lane_number: Callable[[Peer, bool, bool], bytes] | None = None
         self.lane_del: Callable[[int], None] = lambda _local_id: None
         self.lane_warm: Callable[[Peer, bool], None] = lambda _peer, _warm: None
         self.hosts = Hosts(us, self, random, l3.now(), accept_strangers)
@@ -124,6 +124,7 @@ class Overlay:
             rcv=lambda _skb: DropReason.UNHANDLED_PROTO,
             csum_pseudo=lambda _saddr, _daddr, _ulen: 0,
             path_mtu=self.path_mtu,
+            flow_header=self.flow_header,
         )
 
     def bind(self) -> None:
@@ -168,6 +169,17 @@ class Overlay:
             self.hosts.send(daddr, IPPROTO_UDP, bytes(inner), duplicate, self._l3.now())
         finally:
             self._arm()
+
+    def flow_header(
+        self, skb: SkBuff, _saddr: bytes, identifier: bytes
+    ) -> tuple[bytes, int] | None:
+        """What the fast lane needs to know of every datagram to a host."""
+        peer = self.hosts.peers.get(identifier)
+        if peer is None or peer.session is None or self.lane_number is None:
+            return None
+        duplicate = skb.policy == MHOST_POLICY_DUPLICATE
+        failover = skb.policy == MHOST_POLICY_FAILOVER
+        return self.lane_number(peer, duplicate, failover), UDP_LEN_MAX - OVERHEAD
 
     def path_mtu(self, identifier: bytes) -> int:
         """Octets of an IPv6 packet whose payload would reach a host: so that what is left
@@ -226,15 +238,34 @@ class Overlay:
             daddr, ifindex = _arrival(datagram.control)
         way = Way(
             proto.name,
-            Locator(source.family, daddr),
+            Locator(source.family, daddr, source.scope_id and ifindex),
             ifindex,
             Locator(source.family, source.address, source.scope_id),
             source.port,
         )
+        return self.receive(way, datagram.payload)
+
+    def receive(self, way: Way, packet: bytes) -> End:
+        """A packet has come to the association port; `way` is how an answer would go."""
         self._end = Verdict.CONSUMED
-        reason = self.hosts.receive(way, datagram.payload, self._l3.now())
+        reason = self.hosts.receive(way, packet, self._l3.now())
         self._arm()
         return reason or self._end
+
+    def opened(
+        self, local_id: int, number: int, seq: int, next_: int, inner: bytes, way: Way
+    ) -> End:
+        """The fast lane has opened a DATA packet and found no socket that it may give it."""
+        self._end = DropReason.SHIM_NO_SESSION
+        self.hosts.opened(local_id, number, seq, next_, inner, way, self._l3.now())
+        self._arm()
+        return self._end
+
+    def traffic(self, peer: Peer) -> None:
+        """The fast lane carries datagrams of a peer that nobody looked at."""
+        peer.traffic(self._l3.now())
+        self.hosts.arm(peer)
+        self._arm()
 
     def deliver(self, peer: Peer, next_: int, inner: bytes, path: Path | None) -> None:
         """Hosts has let a datagram in."""
@@ -357,13 +388,13 @@ class Overlay:
         """Traffic is looked at from now on, or is not any more."""
         self.lane_warm(peer, warm)
 
-    def session_added(self, peer: Peer, session: Session) -> None:
-        """DATA with its association id may come."""
-        self.lane_add(peer, session)
-
     def session_removed(self, local_id: int) -> None:
         """None counts any more."""
         self.lane_del(local_id)
+
+    def forgotten(self, peer: Peer) -> None:
+        """There is no such peer any more."""
+        self.lane_forget(peer)
 
     def lost(self, peer: Peer) -> None:
         """No path works."""

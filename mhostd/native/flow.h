@@ -19,7 +19,7 @@
 #define FLOW_WAYS	4
 #define FLOW_KEY	40	/* octets of a key */
 
-enum flow_kind { FLOW_RX, FLOW_TUN, FLOW_LO, FLOW_HOST };
+enum flow_kind { FLOW_RX, FLOW_TUN, FLOW_LO, FLOW_HOST, FLOW_PEER };
 
 /**
  * struct flow - one entry
@@ -28,7 +28,8 @@ enum flow_kind { FLOW_RX, FLOW_TUN, FLOW_LO, FLOW_HOST };
  * @sock_epoch:	of the socket
  * @port_epoch:	of the port up; down nobody looks
  * @slot:	of the socket
- * @kind:	up, down over the TUN, to ourselves, or through the host kernel's UDP
+ * @kind:	up, down over the TUN, to ourselves, through the host kernel's UDP, or to an
+ *		associated host
  * @id_no:	up: handle of the host that it comes from, or 0
  * @l3:		up: number of the L3 handler
  * @family:	down: AF_INET or AF_INET6
@@ -36,7 +37,7 @@ enum flow_kind { FLOW_RX, FLOW_TUN, FLOW_LO, FLOW_HOST };
  * @segment_max: down: octets of each at most where several go in one piece
  * @hlen:	down: octets in @headers
  * @headers:	down: L3 and UDP, but for lengths and checksums; of the host kernel a
- *		struct sockaddr
+ *		struct sockaddr, of an associated host its number, flags and the UDP header
  */
 struct flow {
 	uint8_t key[FLOW_KEY];

@@ -45,10 +45,10 @@ int lane_init(struct lane *lane, int tun, bool vnet, bool uso)
 	lane->walk = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	lane->items = malloc(LANE_ITEM_OCTETS);
 	lane->frame = malloc((size_t)LANE_HOST_BATCH * (FRAME_MAX + 1));
-	lane->segment = malloc(LANE_RECORD_MAX);
+	lane->segment = malloc(LANE_RECORD_MAX + sizeof(struct lane_encap));
 	if (lane->epoll < 0 || lane->wake < 0 || lane->walk < 0 || !lane->items ||
 	    !lane->frame || !lane->segment || flow_table_init(&lane->up) ||
-	    flow_table_init(&lane->down))
+	    flow_table_init(&lane->down) || peer_table_init(&lane->peers))
 		return -1;
 	return 0;
 }
@@ -67,6 +67,7 @@ void lane_free(struct lane *lane)
 	}
 	flow_table_free(&lane->up);
 	flow_table_free(&lane->down);
+	peer_table_free(&lane->peers);
 	free(lane->socks);
 	free(lane->active);
 	free(lane->touched);
@@ -285,7 +286,7 @@ bool lane_item(struct lane *lane, enum lane_item_kind kind, uint32_t what, const
 		lane->walk_full = true;
 		return false;
 	}
-	lane->n_frames += kind == ITEM_FRAME || kind == ITEM_DATAGRAM;
+	lane->n_frames += kind == ITEM_FRAME || kind == ITEM_DATAGRAM || kind == ITEM_OPENED;
 	memcpy(lane->items + lane->items_used, &item, sizeof(item));
 	if (octets)
 		memcpy(lane->items + lane->items_used + sizeof(item), data, octets);

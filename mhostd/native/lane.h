@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "flow.h"
+#include "lane_peer.h"
 #include "ring.h"
 
 #define LANE_BATCH	64	/* frames, or records for the walk, at a time */
@@ -40,14 +41,16 @@
 #define LANE_RECORD_MAX	(RECORD_HLEN + 8 + RECORD_CONTROL_MAX + FRAME_MAX + 1)
 
 enum lane_item_kind { ITEM_FRAME, ITEM_RECORDS, ITEM_GONE, ITEM_DATAGRAM, ITEM_HOST,
-		      ITEM_HOST6 };
+		      ITEM_HOST6, ITEM_ENCAP, ITEM_OPENED, ITEM_WARM, ITEM_ENCAP_ERROR };
 
 /**
  * struct lane_item - what the walk is given, followed by @octets, padded to 8
  * @kind:	a frame, a record of a socket, a socket whose application is gone, a record
  *		with what the host kernel received for a socket, or a socket of the host
- *		kernel that has an error (ITEM_HOST for IPv4, ITEM_HOST6 for IPv6)
- * @what:	EtherType of a frame, else the slot of the socket
+ *		kernel that has an error (ITEM_HOST for IPv4, ITEM_HOST6 for IPv6); a packet
+ *		to the association port, or the datagram in one that was opened, both behind
+ *		a struct lane_encap; a peer with traffic; an error on the association port
+ * @what:	EtherType of a frame, the slot of the socket, number of the peer, or 1 for IPv6
  * @octets:	of the packet, or of the record
  */
 struct lane_item {
@@ -73,6 +76,10 @@ struct lane_item {
  * @host_backlog: the same of those of the host kernel
  * @backlog:	dropped, too much waited for the walk
  * @backlog_bytes: octets of those packets
+ * @shim_malformed: to the association port, dropped: not of our protocol
+ * @shim_replayed: the same: has come before
+ * @shim_tag:	the same: not from the peer
+ * @shim_refused: the same: too many that only the walk can judge
  */
 struct lane_counts {
 	uint64_t rx_packets;
@@ -90,6 +97,10 @@ struct lane_counts {
 	uint64_t host_backlog;
 	uint64_t backlog;
 	uint64_t backlog_bytes;
+	uint64_t shim_malformed;
+	uint64_t shim_replayed;
+	uint64_t shim_tag;
+	uint64_t shim_refused;
 };
 
 /**
@@ -165,6 +176,7 @@ struct lane {
 	uint32_t port_epochs[65536];
 	struct flow_table up;
 	struct flow_table down;
+	struct peer_table peers;
 
 	uint8_t *items;		/* LANE_ITEM_OCTETS, for the walk */
 	size_t items_used;
@@ -210,7 +222,7 @@ int lane_host_watch(struct lane *lane, struct lane_sock *sk, bool v6);
 size_t lane_host_up(struct lane *lane, uint32_t slot, bool v6);
 void lane_host_error(struct lane *lane, struct lane_sock *sk, bool v6);
 int lane_host_down(int fd, const struct flow *flow, struct iovec *parts, size_t n_parts,
-		   uint16_t segment_size, size_t *sent);
+		   uint16_t segment_size, const void *pin, size_t pin_len, size_t *sent);
 void lane_host_key(struct flow_key *key, uint32_t slot, uint32_t scope_id);
 bool lane_counts_still(const struct lane *lane, const struct flow *flow,
 		       const struct lane_sock *sk);

@@ -8,6 +8,7 @@
 
 #include "csum.h"
 #include "lane.h"
+#include "lane_run.h"
 #include "udp.h"
 
 #define PREFIX_MAX	(TUN_PI_LEN + VNET_LEN)
@@ -68,28 +69,6 @@ static const struct flow *way_of(struct lane *lane, const struct lane_sock *sk,
 	}
 	return flow;
 }
-
-/**
- * struct run - records that go out in one piece
- * @head:	of the first
- * @flow:	that all of them take
- * @parts:	their payloads, in the ring; the first is free for headers
- * @at:		where each record begins, by its place in @parts
- * @n_parts:	of them, that one counted
- * @payload:	octets in them
- * @segments:	datagrams
- * @segment_size: octets of each, 0 if there is one
- */
-struct run {
-	struct record head;
-	const struct flow *flow;
-	struct iovec parts[LANE_RUN + 1];
-	uint64_t at[LANE_RUN + 1];
-	size_t n_parts;
-	size_t payload;
-	uint32_t segments;
-	uint16_t segment_size;
-};
 
 static void run_add(struct run *run, uint64_t at, const uint8_t *payload, size_t octets)
 {
@@ -154,7 +133,7 @@ static uint64_t run_bytes(const struct run *run)
 }
 
 /* Write a run to the TUN; 0 or errno. */
-static int write_tun(const struct lane *lane, struct run *run)
+int lane_write_tun(const struct lane *lane, struct run *run)
 {
 	size_t hlen = run->flow->hlen, l3 = hlen - UDP_HLEN, prefix = TUN_PI_LEN;
 	uint8_t octets[PREFIX_MAX + FRAME_HLEN_MAX] = { 0 };
@@ -188,11 +167,12 @@ static int write_tun(const struct lane *lane, struct run *run)
 	return writev(lane->tun, run->parts, (int)run->n_parts) < 0 ? errno : 0;
 }
 
-static void tun_done(struct lane *lane, const struct run *run, uint64_t bytes, int err)
+/* Count a run that was written to the TUN, or was not; with the lock. */
+void lane_tun_done(struct lane *lane, const struct run *run, int err)
 {
 	if (!err) {
 		lane->counts.tx_packets += run->segments;
-		lane->counts.tx_bytes += bytes;
+		lane->counts.tx_bytes += run_bytes(run);
 	} else if (err == EAGAIN || err == ENOBUFS) {
 		lane->counts.tx_full += run->segments;
 	} else {
@@ -211,14 +191,13 @@ static void tun_done(struct lane *lane, const struct run *run, uint64_t bytes, i
 static bool to_tun(struct lane *lane, struct run *run)
 {
 	struct flow flow = *run->flow;	/* the table may change meanwhile */
-	uint64_t bytes = run_bytes(run);
 	int err;
 
 	run->flow = &flow;
 	pthread_mutex_unlock(&lane->lock);
-	err = write_tun(lane, run);
+	err = lane_write_tun(lane, run);
 	pthread_mutex_lock(&lane->lock);
-	tun_done(lane, run, bytes, err);
+	lane_tun_done(lane, run, err);
 	return true;
 }
 
@@ -241,7 +220,7 @@ static bool to_host(struct lane *lane, struct lane_sock *sk, struct run *run,
 	lane->busy = fd;
 	pthread_mutex_unlock(&lane->lock);
 	err = lane_host_down(fd, &flow, run->parts + 1, run->n_parts - 1,
-			     run->segment_size, &sent);
+			     run->segment_size, NULL, 0, &sent);
 	pthread_mutex_lock(&lane->lock);
 	lane->busy = -1;
 	pthread_cond_broadcast(&lane->idle);
@@ -364,6 +343,8 @@ static size_t down_sock(struct lane *lane, struct lane_sock *sk)
 			sent = to_socket(lane, &run);
 		else if (run.flow->kind == FLOW_TUN)
 			sent = to_tun(lane, &run);
+		else if (run.flow->kind == FLOW_PEER)
+			sent = lane_to_peer(lane, sk, &run, &before);
 		else
 			sent = to_host(lane, sk, &run, &before);
 		if (!sent) {

@@ -235,6 +235,8 @@ size_t lane_host_up(struct lane *lane, uint32_t slot, bool v6)
  * @parts:	of the payload
  * @n_parts:	of them
  * @segment_size: octets of each datagram, 0 if it is one
+ * @pin:	control messages, at most PEER_CONTROL octets, that go with each
+ * @pin_len:	of them
  * @sent:	how many parts were sent when an errno is returned
  *
  * Where the kernel does not take them in one piece (UDP_SEGMENT) they go one by one.
@@ -242,11 +244,11 @@ size_t lane_host_up(struct lane *lane, uint32_t slot, bool v6)
  * Return: 0 or errno
  */
 int lane_host_down(int fd, const struct flow *flow, struct iovec *parts, size_t n_parts,
-		   uint16_t segment_size, size_t *sent)
+		   uint16_t segment_size, const void *pin, size_t pin_len, size_t *sent)
 {
 	union {
 		struct cmsghdr align;
-		uint8_t octets[CMSG_SPACE(sizeof(uint16_t))];
+		uint8_t octets[PEER_CONTROL + CMSG_SPACE(sizeof(uint16_t))];
 	} control = { 0 };
 	struct msghdr msg = {
 		.msg_name = (void *)(uintptr_t)flow->headers, .msg_namelen = flow->hlen,
@@ -255,10 +257,15 @@ int lane_host_down(int fd, const struct flow *flow, struct iovec *parts, size_t 
 	struct cmsghdr *c;
 
 	*sent = 0;
-	if (segment_size) {
+	if (pin_len) {
+		memcpy(control.octets, pin, pin_len);
 		msg.msg_control = control.octets;
-		msg.msg_controllen = sizeof(control.octets);
-		c = CMSG_FIRSTHDR(&msg);
+		msg.msg_controllen = pin_len;
+	}
+	if (segment_size) {
+		c = (struct cmsghdr *)(void *)(control.octets + pin_len);
+		msg.msg_control = control.octets;
+		msg.msg_controllen = pin_len + CMSG_SPACE(sizeof(segment_size));
 		c->cmsg_level = SOL_UDP;
 		c->cmsg_type = UDP_SEGMENT;
 		c->cmsg_len = CMSG_LEN(sizeof(segment_size));
@@ -268,8 +275,8 @@ int lane_host_down(int fd, const struct flow *flow, struct iovec *parts, size_t 
 		return 0;
 	if (!segment_size || n_parts < 2 || errno == EAGAIN || errno == ENOBUFS)
 		return errno;
-	msg.msg_control = NULL;
-	msg.msg_controllen = 0;
+	msg.msg_control = pin_len ? control.octets : NULL;
+	msg.msg_controllen = pin_len;
 	msg.msg_iovlen = 1;
 	for (; *sent < n_parts; ++*sent) {
 		msg.msg_iov = parts + *sent;

@@ -10,6 +10,7 @@
 #include "lane.h"
 
 #define EVENTS		64
+#define EVENTS_OF_ITSELF 4	/* the TUN, its eventfd, the association port twice */
 #define HOLD_US		100
 #define LINGER_NS	50000
 #define LINGER_SOCKS	16	/* that it looks at meanwhile, without a doorbell */
@@ -25,6 +26,11 @@ static void on_event(struct lane *lane, const struct epoll_event *event)
 	}
 	if (event->data.u64 == UINT64_MAX - 1) {
 		eventfd_read(lane->wake, &count);
+		return;
+	}
+	if (event->data.u64 > UINT64_MAX - EVENTS_OF_ITSELF) {
+		if (event->events & EPOLLERR)
+			lane_encap_error(lane, event->data.u64 == UINT64_MAX - 3);
 		return;
 	}
 	sk = lane_sock(lane, (uint32_t)event->data.u64);
@@ -102,7 +108,12 @@ static void *lane_run(void *arg)
 		pthread_mutex_unlock(&lane->lock);
 		done = lane_up(lane, LANE_BATCH);
 		for (int i = 0; i < n; i++)
-			if (events[i].data.u64 >> 32 && events[i].data.u64 < UINT64_MAX - 1)
+			if (events[i].data.u64 > UINT64_MAX - EVENTS_OF_ITSELF &&
+			    events[i].data.u64 < UINT64_MAX - 1)
+				done += lane_encap_up(lane,
+						      events[i].data.u64 == UINT64_MAX - 3);
+			else if (events[i].data.u64 >> 32 &&
+				 events[i].data.u64 < UINT64_MAX - 1)
 				done += lane_host_up(lane, (uint32_t)events[i].data.u64,
 						     events[i].data.u64 >> 33);
 		done += lane_down(lane, awake ? LINGER_SOCKS : 0);

@@ -19,7 +19,7 @@ typedef struct {
 } LaneObject;
 
 /* Take the lock; without the GIL where somebody has it. */
-static void take_lock(struct lane *lane)
+void lane_take_lock(struct lane *lane)
 {
 	if (!pthread_mutex_trylock(&lane->lock))
 		return;
@@ -28,12 +28,17 @@ static void take_lock(struct lane *lane)
 	Py_END_ALLOW_THREADS
 }
 
+struct lane *lane_of(PyObject *object)
+{
+	return ((LaneObject *)object)->lane;
+}
+
 /* Take the lock and find a socket; NULL without the lock and with LookupError set. */
 static struct lane_sock *take_sock(struct lane *lane, unsigned int slot)
 {
 	struct lane_sock *sk;
 
-	take_lock(lane);
+	lane_take_lock(lane);
 	sk = lane_sock(lane, slot);
 	if (!sk) {
 		pthread_mutex_unlock(&lane->lock);
@@ -119,6 +124,7 @@ static PyObject *py_run(LaneObject *self, PyObject *none)
 				lane_activate(lane, lane->socks[i]);
 		lane_bury(lane);
 		pthread_mutex_unlock(&lane->lock);
+		n += lane_encap_up(lane, false) + lane_encap_up(lane, true);
 		for (uint32_t i = 0; i < 2 * lane->n_socks; i++)
 			if (lane->socks[i / 2])
 				n += lane_host_up(lane, lane->socks[i / 2]->slot, i % 2);
@@ -160,7 +166,7 @@ static PyObject *py_take(LaneObject *self, PyObject *none)
 	uint32_t n;
 
 	(void)none;
-	take_lock(lane);
+	lane_take_lock(lane);
 	if (read(lane->walk, &count, sizeof(count)) < 0)
 		count = 0;
 	n = lane->n_items;
@@ -189,7 +195,7 @@ static PyObject *py_go_on(LaneObject *self, PyObject *none)
 	struct lane *lane = self->lane;
 
 	(void)none;
-	take_lock(lane);
+	lane_take_lock(lane);
 	if (lane->hold && !lane->n_frames) {
 		lane->hold = false;
 		lane_notify(lane->wake);
@@ -215,7 +221,7 @@ static PyObject *py_sock_add(LaneObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "iiI:sock_add", &memfd, &far, &rcvbuf))
 		return NULL;
-	take_lock(self->lane);
+	lane_take_lock(self->lane);
 	slot = lane_sock_add(self->lane, memfd, far, rcvbuf);
 	err = errno;
 	lane_notify(self->lane->wake);
@@ -340,7 +346,7 @@ static PyObject *py_error(LaneObject *self, PyObject *args)
 static PyObject *py_publish(LaneObject *self, PyObject *none)
 {
 	(void)none;
-	take_lock(self->lane);
+	lane_take_lock(self->lane);
 	lane_publish(self->lane);
 	pthread_mutex_unlock(&self->lane->lock);
 	Py_RETURN_NONE;
@@ -407,13 +413,14 @@ static PyObject *py_counts(LaneObject *self, PyObject *none)
 	struct lane_counts c;
 
 	(void)none;
-	take_lock(self->lane);
+	lane_take_lock(self->lane);
 	c = self->lane->counts;
 	pthread_mutex_unlock(&self->lane->lock);
-	return Py_BuildValue("KKKKKKKKKKKKKKK", c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes,
+	return Py_BuildValue("KKKKKKKKKKKKKKKKKKK", c.rx_packets, c.rx_bytes, c.tx_packets, c.tx_bytes,
 			     c.tx_full, c.tx_failed, c.host_full, c.lo_packets, c.lo_bytes, c.delivered,
 			     c.rcvbuff, c.host_packets, c.host_backlog, c.backlog,
-			     c.backlog_bytes);
+			     c.backlog_bytes, c.shim_malformed, c.shim_replayed, c.shim_tag,
+			     c.shim_refused);
 }
 
 /* --- flows */
@@ -482,7 +489,7 @@ static PyObject *py_flow_down(LaneObject *self, PyObject *args)
 			      &family, &headers, &hlen, &payload_max, &segment_max))
 		return NULL;
 	if (record_len < RECORD_HLEN || hlen > FRAME_HLEN_MAX || hlen < 16 ||
-	    kind < FLOW_TUN || kind > FLOW_HOST || (kind != FLOW_HOST && hlen < 28)) {
+	    kind < FLOW_TUN || kind > FLOW_PEER || (kind < FLOW_HOST && hlen < 28)) {
 		PyErr_SetString(PyExc_ValueError, "flow_down: a header of a wrong length");
 		return NULL;
 	}
@@ -566,7 +573,7 @@ static PyObject *py_host_watch(LaneObject *self, PyObject *args)
 static PyObject *py_forget(LaneObject *self, PyObject *none)
 {
 	(void)none;
-	take_lock(self->lane);
+	lane_take_lock(self->lane);
 	if (!++self->lane->epoch)
 		self->lane->epoch = 1;
 	pthread_mutex_unlock(&self->lane->lock);
@@ -596,7 +603,7 @@ static PyObject *py_forget_port(LaneObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "H:forget_port", &port))
 		return NULL;
-	take_lock(self->lane);
+	lane_take_lock(self->lane);
 	self->lane->port_epochs[port]++;
 	pthread_mutex_unlock(&self->lane->lock);
 	Py_RETURN_NONE;
@@ -632,6 +639,15 @@ static PyMethodDef lane_methods[] = {
 	METHOD(forget, METH_NOARGS),
 	METHOD(forget_sock, METH_VARARGS),
 	METHOD(forget_port, METH_VARARGS),
+	{ "peer_set", lane_py_peer_set, METH_VARARGS, NULL },
+	{ "peer_del", lane_py_peer_del, METH_VARARGS, NULL },
+	{ "peer_cold", lane_py_peer_cold, METH_VARARGS, NULL },
+	{ "session_add", lane_py_session_add, METH_VARARGS, NULL },
+	{ "session_del", lane_py_session_del, METH_VARARGS, NULL },
+	{ "encap", lane_py_encap, METH_VARARGS, NULL },
+	{ "encap_add", lane_py_encap_add, METH_VARARGS, NULL },
+	{ "encap_del", lane_py_encap_del, METH_VARARGS, NULL },
+	{ "encap_watch", lane_py_encap_watch, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -63,6 +63,25 @@ static void frame_to_walk(struct lane *lane, const struct vnet *vnet, uint32_t e
 	}
 }
 
+/* A frame to the association port, each of its segments for itself. */
+static void frame_encap(struct lane *lane, const struct udp_frame *frame, size_t hlen)
+{
+	struct lane_encap from = { .family = frame->key.family, .port = frame->key.source };
+	size_t step = frame->segment_size ? frame->segment_size : frame->len, at = 0;
+
+	memcpy(from.saddr, frame->key.saddr, sizeof(from.saddr));
+	memcpy(from.daddr, frame->key.daddr, sizeof(from.daddr));
+	do {
+		size_t part = frame->len - at > step ? step : frame->len - at;
+
+		if (lane_encap(lane, &from, frame->payload + at, part)) {
+			lane->counts.rx_packets++;
+			lane->counts.rx_bytes += hlen + part;
+		}
+		at += part;
+	} while (at < frame->len);
+}
+
 /* One frame off the TUN; with the lock. */
 static void one_up(struct lane *lane, const uint8_t *octets, size_t len)
 {
@@ -80,6 +99,10 @@ static void one_up(struct lane *lane, const uint8_t *octets, size_t len)
 	if (lane->vnet)
 		vnet_parse(&vnet, octets + TUN_PI_LEN);
 	udp = frame_parse(&frame, &vnet, octets + prefix, len - prefix);
+	if (udp && lane->peers.port && frame.key.dest == lane->peers.port) {
+		frame_encap(lane, &frame, len - prefix - frame.len);
+		return;
+	}
 	if (udp) {
 		hash = flow_hash(&lane->up, &frame.key);
 		sk = lane_who_gets(lane, &frame.key, hash, &flow);

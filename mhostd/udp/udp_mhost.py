@@ -176,6 +176,7 @@ class UdpMhost:
             return None
         skb = SkBuff(bytearray())
         if sk.options:
+            skb.policy = sk.options.get((SOL_MHOST, MHOST_POLICY), 0)
             ip_setup_cork(skb, sk, proto.family, NO_COOKIE)
         found = proto.flow_header(skb, self._source(sk, proto), sa.address)
         if found is None:

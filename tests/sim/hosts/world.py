@@ -18,7 +18,6 @@ from mhostd.host.hosts import Hosts
 from mhostd.host.identity import Identity
 from mhostd.host.path import Path, Uplink, Way
 from mhostd.host.peer import Peer
-from mhostd.host.session import Session
 from mhostd.host.wire import PORT
 from mhostd.sock import Locator
 from mhostd.uapi import AF_INET
@@ -99,7 +98,7 @@ class Node:
     def warm(self, peer: Peer, warm: bool) -> None:
         pass
 
-    def session_added(self, peer: Peer, session: Session) -> None:
+    def forgotten(self, peer: Peer) -> None:
         pass
 
     def session_removed(self, local_id: int) -> None:
@@ -178,7 +177,7 @@ class World:
                 peer = other.hosts.peers.get(node.identity.identifier)
                 if peer is not None and other is not node:
                     peer.hint("directory", self._directory[node.identity.identifier], self.now)
-                    other.hosts._arm(peer)
+                    other.hosts.arm(peer)
                     self.arm(other)
 
         self.at(self.now + 0.1, told)
@@ -191,7 +190,7 @@ class World:
             def told() -> None:
                 if node.hosts is hosts:
                     peer.hint("directory", found, self.now)
-                    hosts._arm(peer)
+                    hosts.arm(peer)
                     self.arm(node)
 
             self.at(self.now + 0.05, told)
