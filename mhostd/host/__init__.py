@@ -1,0 +1,1 @@
+"""Who a host is and which locator works now: identities, associations, paths."""
