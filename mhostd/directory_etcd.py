@@ -14,7 +14,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,7 +33,8 @@ from mhostd.host.etcd import EtcdError, KeyValue, T
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 5.0
 ASK_S = 8.0  # get() and txn()
 CLOSE_S = 1.0
-FETCHES = 16  # at a time
+FETCHES = 4  # at a time,
+FETCH_MAX = 64  # hosts in each
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class EtcdDirectory:
         self._puts: dict[str, _Put] = {}
         self._watched: dict[str, _Watched] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._wanted: dict[str, None] = {}
         self._generation = 0  # of what is known from watching
         self._fetches = asyncio.Semaphore(FETCHES)
         self._troubles: dict[str, tuple[str, float]] = {}
@@ -158,13 +160,12 @@ class EtcdDirectory:
         watched = self._watched.get(identifier)
         if watched is None:
             watched = self._watched[identifier] = _Watched()
-            if self._watching is not None:
-                self._spawn(self._fetch(identifier, watched))
+            self._want([identifier])
         elif watched.known:
             self._tell(partial(watcher.found, watched.record))
         watched.watchers.append(watcher)
         if self._watching is None:
-            self._watching = self._spawn(self._watch())
+            self._watching = self._spawn(self._forever(self._watch))
 
         def cancel() -> None:
             watcher.cancel()
@@ -238,6 +239,15 @@ class EtcdDirectory:
         task.add_done_callback(self._ended)
         return task
 
+    async def _forever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """What fails unexpectedly is logged and begun again."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("unexpected error; the directory goes on")
+            await asyncio.sleep(BACKOFF_MAX_S)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (err := task.exception()) is not None:
@@ -246,14 +256,18 @@ class EtcdDirectory:
     def _tell(self, callback: Callable[[], object]) -> None:
         self._call(lambda: None if self._closed else callback())
 
-    async def _patiently(self, what: str, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Ask until there is an answer."""
+    async def _patiently(
+        self, what: str, ask: Callable[[], Awaitable[Any]], unless: int = -1
+    ) -> Any:
+        """Ask until there is an answer, or a refusal with the code `unless`."""
         backoff = Backoff()
         try:
             while True:
                 try:
                     return await ask()
                 except EtcdError as err:
+                    if err.code == unless:
+                        raise
                     await asyncio.sleep(self._failed(what, err, backoff))
         finally:
             self._troubles.pop(what, None)
@@ -303,7 +317,7 @@ class EtcdDirectory:
         if before is not None and before.task is not None:
             before.task.cancel()
         self._puts[put.record.identifier] = put
-        put.task = self._spawn(self._publish(put))
+        put.task = self._spawn(self._forever(partial(self._publish, put)))
 
     async def _publish(self, put: _Put) -> None:
         backoff = Backoff()
@@ -408,9 +422,9 @@ class EtcdDirectory:
                 same = header.cluster_id == seen.cluster_id
                 return seen if same and header.revision >= seen.revision else etcd.Header()
             self._generation += 1
-            for identifier, anew in self._watched.items():
+            for anew in self._watched.values():
                 anew.revision = 0
-                self._spawn(self._fetch(identifier, anew))
+            self._want(self._watched)
             seen = header
         for event in answer.events:
             kv = event.kv
@@ -420,17 +434,35 @@ class EtcdDirectory:
             seen = etcd.Header(seen.cluster_id, kv.mod_revision)
         return seen
 
-    async def _fetch(self, identifier: str, watched: _Watched) -> None:
+    def _want(self, identifiers: Iterable[str]) -> None:
+        """Fetch them soon, with others that are wanted until then."""
+        if not self._wanted:
+            self._loop.call_soon(self._fetch_wanted)
+        self._wanted |= dict.fromkeys(identifiers)
+
+    def _fetch_wanted(self) -> None:
+        wanted, self._wanted = [i for i in self._wanted if i in self._watched], {}
+        for at in range(0, 0 if self._closed else len(wanted), FETCH_MAX):
+            self._spawn(self._fetch(wanted[at : at + FETCH_MAX]))
+
+    async def _fetch(self, identifiers: list[str]) -> None:
         """Find out what there is; changes come by the watch."""
         generation = self._generation
-        async with self._fetches:
-            if self._watched.get(identifier) is not watched:
-                return
-            kv, revision = await self._patiently(
-                f"get {identifier}", partial(self._range, identifier)
-            )
-        if generation == self._generation:
-            self._found(identifier, watched, kv, revision)
+        path, body = "/v3/kv/txn", etcd.ranges_of([self._key(i) for i in identifiers])
+        ask = partial(self._ask, path, body, etcd.Ranges)
+        try:
+            async with self._fetches:
+                answer = await self._patiently("get", ask, etcd.OUT_OF_RANGE)
+        except EtcdError:  # somebody has put very long ones there
+            for half in identifiers[::2], identifiers[1::2]:
+                if len(identifiers) > 1:
+                    self._spawn(self._fetch(half))
+            return  # a single one that is longer than etcd allows stays unknown
+        if generation != self._generation:
+            return
+        for identifier, kv in zip(identifiers, answer.kvs, strict=False):
+            if (watched := self._watched.get(identifier)) is not None:
+                self._found(identifier, watched, kv, answer.header.revision)
 
     def _found(self, identifier: str, watched: _Watched, kv: KeyValue, revision: int) -> None:
         """Tell those who watch, if it is newer than what is known and different."""

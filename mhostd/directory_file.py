@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import queue
 import stat
@@ -35,7 +36,7 @@ from mhostd.host.directory import (
 )
 
 POLL_S = 0.1
-SETTLE_S = 2.5  # a change may leave no trace in times as coarse as FAT's, for so long
+SETTLE_S = 2.5  # times as coarse as FAT's show a second change only after so long
 RETRY_S = 1.0
 LOCK_S = 2.0  # another process writes for milliseconds, if it has not been stopped
 SWEEP_S = 3600.0
@@ -217,7 +218,8 @@ class _Watched:
         self.record: Record | None = None
         self.expires_ms = 0
         self.signature: _Signature | None = None
-        self.seen_s = 0.0  # since when that is the signature
+        self.settled = False  # whether that signature means that nothing has changed
+        self.settled_s = 0.0
 
 
 class FileDirectory:
@@ -241,7 +243,8 @@ class FileDirectory:
         self._watched: dict[str, _Watched] = {}
         self._poll_s = 0.0
         self._folder_signature: _Signature | None = None
-        self._changed_s = 0.0
+        self._looks = 0
+        self._settled_s = math.inf
         self._trouble = ""
         self._thread.start()
 
@@ -399,13 +402,21 @@ class FileDirectory:
                 del self._watched[identifier]
 
     def _poll(self) -> None:
-        """Look for changes: one stat(2) while there is none, one for each host after one."""
-        signature = self._folder.signature()
+        """Look for changes: one stat(2) while there is none, one for each host after one.
+
+        And again in the next poll, and when times as coarse as FAT's would show another
+        change that came right after.
+        """
+        signature, now = self._folder.signature(), time.monotonic()
         if signature != self._folder_signature:
-            self._folder_signature, self._changed_s = signature, time.monotonic()
-        changed = time.monotonic() < self._changed_s + SETTLE_S
+            self._folder_signature = signature
+            self._looks, self._settled_s = 2, now + SETTLE_S
+        look = self._looks > 0 or now >= self._settled_s
+        self._looks -= self._looks > 0
+        if now >= self._settled_s:
+            self._settled_s = math.inf
         for identifier, watched in self._watched.items():
-            if changed or not watched.known:
+            if look or not watched.known:
                 self._look(identifier, watched)
             elif watched.record is not None and watched.expires_ms <= _wall_ms():
                 self._found(watched, None)
@@ -413,13 +424,15 @@ class FileDirectory:
             self._worked()
 
     def _look(self, identifier: str, watched: _Watched) -> None:
-        signature = self._folder.signature(identifier)
+        signature, now = self._folder.signature(identifier), time.monotonic()
         if signature != watched.signature or not watched.known:
-            watched.signature, watched.seen_s = signature, time.monotonic()
-        elif watched.seen_s + SETTLE_S < time.monotonic() and (
-            watched.record is None or watched.expires_ms > _wall_ms()
-        ):
-            return
+            watched.signature = signature
+            watched.settled, watched.settled_s = False, now + SETTLE_S
+        elif watched.settled:
+            if watched.expires_ms > _wall_ms():
+                return
+        else:
+            watched.settled = now >= watched.settled_s
         found = self._folder.read(identifier)
         watched.expires_ms = found[1] if found else 0
         self._found(watched, found[0] if found else None)

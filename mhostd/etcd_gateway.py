@@ -19,7 +19,7 @@ ATTEMPT_S = 3.0  # an answer of one member
 QUIET_S = 30.0  # of a watch; whatever may have happened to its connection is found so
 ANSWER_MAX = 1 << 22  # octets; etcd takes values of 1.5 MiB, which are not ours
 LINE_MAX = 1 << 23  # of a watch, which catches up on 1,000 changes in one
-CONNECTIONS_MAX = 24
+ASKED_MAX = 16  # at a time
 
 
 class EtcdGateway:
@@ -32,6 +32,7 @@ class EtcdGateway:
         self._user, self._password = config.user, password
         self._token = ""
         self._login = asyncio.Lock()
+        self._asking = asyncio.Semaphore(ASKED_MAX)
         context: ssl.SSLContext | bool = False
         if any(endpoint.scheme == "https" for endpoint in self._endpoints):
             context = ssl.create_default_context(cafile=config.ca or None)
@@ -42,7 +43,7 @@ class EtcdGateway:
             trust_env=False,
             timeout=ATTEMPT_S,
             headers={"Accept-Encoding": "identity"},
-            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=60.0),
+            limits=httpx.Limits(max_connections=2 * ASKED_MAX, keepalive_expiry=60.0),
         )
 
     async def close(self) -> None:
@@ -51,7 +52,9 @@ class EtcdGateway:
 
     async def ask(self, path: str, body: etcd.Body, kind: type[T]) -> T:
         """Ask one member after the other; EtcdError if none answers, or one refuses."""
-        return etcd.decode(await self._anywhere(partial(self._post, path, body)), kind)
+        async with self._asking:  # who waits for a connection of ours blames no member
+            data = await self._anywhere(partial(self._post, path, body))
+        return etcd.decode(data, kind)
 
     async def watch(self, body: etcd.Body) -> AsyncGenerator[etcd.Watch, None]:
         """Open a watch, and say what it says until it ends or has been quiet for long."""
@@ -171,7 +174,8 @@ async def _read(response: httpx.Response) -> bytes:
         async for octets in response.aiter_raw():
             data += octets
             if len(data) > ANSWER_MAX:
-                raise EtcdError(f"an answer of more than {ANSWER_MAX} octets")
+                text = f"an answer of more than {ANSWER_MAX} octets"
+                raise EtcdError(text, etcd.OUT_OF_RANGE)
     finally:
         await response.aclose()
     return bytes(data)

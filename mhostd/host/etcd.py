@@ -13,6 +13,7 @@ import msgspec
 # gRPC status codes (google.rpc.Code).
 NOT_FOUND = 5
 FAILED_PRECONDITION = 9
+OUT_OF_RANGE = 11
 UNAUTHENTICATED = 16
 # Another member may do better: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE.
 _ELSEWHERE = {2, 4, 13, 14}
@@ -79,6 +80,22 @@ class Txn(msgspec.Struct, frozen=True):
     """The answer to swap()."""
 
     succeeded: bool = False
+
+
+class _RangeResponse(msgspec.Struct, frozen=True):
+    response_range: Range = Range()
+
+
+class Ranges(msgspec.Struct, frozen=True):
+    """The answer to ranges_of(), in the order of the keys."""
+
+    header: Header = Header()
+    responses: list[_RangeResponse] = []
+
+    @property
+    def kvs(self) -> list[KeyValue]:
+        """The keys that were asked for."""
+        return [response.response_range.kv for response in self.responses]
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -154,6 +171,11 @@ Body = dict[str, Any]
 def range_of(key: bytes) -> Body:
     """Ask for a key: /v3/kv/range. It sees all that was committed before."""
     return {"key": key}
+
+
+def ranges_of(keys: list[bytes]) -> Body:
+    """Ask for keys, as of one revision: /v3/kv/txn, at most 128 by default."""
+    return {"success": [{"request_range": {"key": key}} for key in keys]}
 
 
 def swap(key: bytes, seen: int, value: bytes, lease: int) -> Body:
