@@ -33,6 +33,7 @@ test-walk: setup programs  # what the walk does without the native core
 
 programs:  # of Debian, which the tests run on our sockets
 	@$(call apt,$(TEST_APT))
+	@$(call apt_stopped,etcd-server,etcd)
 
 bench: setup programs  # with the picture of the README
 	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
@@ -84,6 +85,10 @@ apt = for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null \
 	if [ -n "$$missing" ]; then echo "apt:$$missing"; \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
 		apt-get -qq install -y --no-install-recommends $$missing >/dev/null; fi
+
+# $(call apt_stopped,PACKAGE,UNIT): the same for a service, which is neither started nor enabled
+apt_stopped = test -x /usr/bin/$(2) || { systemctl -q mask $(2); $(call apt,$(1)); e=$$?; \
+	systemctl -q unmask $(2); systemctl -q disable $(2) 2>/dev/null; exit $$e; }
 
 $(VENV)/.tools: pyproject.toml
 	@$(call apt,$(APT))

@@ -12,6 +12,7 @@ from mhostd.uapi import DEFAULT_ADMIN_SOCKET, DEFAULT_SOCKET
 
 SUN_PATH_MAX = 107  # octets of path, unix(7)
 IFNAMSIZ = 16  # octets, linux/if.h, the terminating zero included
+LEASE_MAX_S = 3600
 
 
 class ConfigError(ValueError):
@@ -114,6 +115,34 @@ class HostEntry(_Section, frozen=True):
     policy: Literal["failover", "duplicate", ""] = ""
 
 
+class Directory(_Section, frozen=True):
+    """Where hosts publish where they are; all but `path` and `lease_s` is etcd's.
+
+    Attributes:
+        backend: "none" asks and tells nobody.
+        path: folder of the file backend; empty: `directory` in the state directory.
+        endpoints: URLs of the members of the cluster.
+        prefix: of keys.
+        ca: certificates that the members' are checked against; empty: the system's.
+        cert: ours, with its `key`.
+        key: see there.
+        user: whose password `password_file` holds.
+        password_file: see there.
+        lease_s: how long a host is believed that says nothing more.
+    """
+
+    backend: Literal["file", "etcd", "none"] = "file"
+    path: str = ""
+    endpoints: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    prefix: Annotated[str, msgspec.Meta(max_length=256, pattern=r"^[!-}]+\Z")] = "mhost/"
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    user: str = ""
+    password_file: str = ""
+    lease_s: Annotated[float, msgspec.Meta(ge=2, le=LEASE_MAX_S)] = 30.0
+
+
 class Log(_Section, frozen=True):
     """Python logging; nothing per packet above debug."""
 
@@ -130,6 +159,7 @@ class Config(_Section, frozen=True):
     host: Host = Host()
     hosts: dict[str, list[str] | HostEntry] = {}
     resolver: Resolver = Resolver()
+    directory: Directory = Directory()
     log: Log = Log()
 
 
@@ -241,6 +271,28 @@ def _check(config: Config) -> None:
             )
         if l3.device is None and devices == {"lo"}:
             raise ConfigError(f"l3.{name}.device: there is no device to use; name `lo`")
+    _check_directory(config.directory)
+
+
+def _check_directory(directory: Directory) -> None:
+    for key in ("path", "ca", "cert", "key", "password_file"):
+        value = getattr(directory, key)
+        if value and (not value.startswith("/") or "\0" in value):
+            raise ConfigError(f"directory.{key}: {value!r} is no absolute path")
+    for i, endpoint in enumerate(directory.endpoints):
+        if not re.fullmatch(r"https?://([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?", endpoint):
+            raise ConfigError(
+                f"directory.endpoints[{i}]: {endpoint!r} is no URL of a member of etcd; "
+                "want https://etcd.example:2379"
+            )
+    if directory.backend == "etcd" and not directory.endpoints:
+        raise ConfigError("directory.endpoints: name at least one for backend `etcd`")
+    for one, other in (("cert", "key"), ("user", "password_file")):
+        if bool(getattr(directory, one)) != bool(getattr(directory, other)):
+            raise ConfigError(f"directory.{one}: it needs directory.{other}, and the reverse")
+    plain = [text for text in directory.endpoints if text.startswith("http:")]
+    if plain and (directory.ca or directory.cert):
+        raise ConfigError(f"directory.endpoints: {plain[0]} has no use for ca and cert")
 
 
 def _interface(

@@ -21,14 +21,15 @@ TABLE = {
     3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu "
     "host.handshake host.path host.session",
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost host.choose",
-    5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.peer",
+    5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.peer "
+    "host.directory host.etcd",
     6: "host.hosts",
     7: "host.overlay",
-    8: "fast_peers tun eth lo host_udp host_key netlink resolver name_service privileges lock poller "
-    "ipc.admin ipc.door ipc.show_paths",
+    8: "directory_file directory_etcd etcd_gateway fast_peers tun eth lo host_udp host_key netlink resolver name_service privileges lock "
+    "poller ipc.admin ipc.door ipc.show_paths",
     9: "fast ipc.show",
     10: "ipc.pump",
-    11: "init ipc.calls ipc.handover",
+    11: "init directories ipc.calls ipc.handover",
     12: "main",
     13: "__main__",
 }
@@ -51,6 +52,7 @@ OUTSIDE = {
     "select": {"poller", "privileges"},
     "os": {
         "host_key",
+        "directory_file",
         "tun",
         "eth",
         "host_udp",
@@ -62,13 +64,31 @@ OUTSIDE = {
         "main",
         "privileges",
     },
-    "time": {"ipc.show", "main"},
-    "asyncio": {"name_service", "ipc.show", "main"},
-    "pathlib": {"host_key", "lock", "netlink", "ipc.door", "ipc.handover", "main", "privileges"},
+    "time": {"directory_file", "directory_etcd", "ipc.show", "main"},
+    "asyncio": {
+        "directories",
+        "directory_etcd",
+        "etcd_gateway",
+        "name_service",
+        "ipc.show",
+        "main",
+    },
+    "pathlib": {
+        "host_key",
+        "directories",
+        "directory_file",
+        "lock",
+        "netlink",
+        "ipc.door",
+        "ipc.handover",
+        "main",
+        "privileges",
+    },
     "signal": {"main"},
     "resource": {"ipc.pump", "host_udp", "ipc.door", "main"},
-    "threading": {"name_service"},
-    "fcntl": {"eth", "lock", "tun"},
+    "threading": {"directory_file", "name_service"},
+    "fcntl": {"directory_file", "eth", "lock", "tun"},
+    "httpx": {"etcd_gateway"},
     "zmq": {"ipc.door", "main"},
     "uvloop": {"main"},
     "pytun": {"tun"},
@@ -79,7 +99,9 @@ OUTSIDE = {
 # What is no descriptor and no clock, where `os` is out of bounds otherwise.
 OS_NAMES = {
     "mhostd.native": {"environ"},
-    "mhostd.init": {"urandom"}, "mhostd.udp.udp_mhost": {"strerror"}}
+    "mhostd.init": {"urandom"},
+    "mhostd.udp.udp_mhost": {"strerror"},
+}
 
 # `mhostctl config check`, `mhostctl key --state`
 CTL_MAY = {

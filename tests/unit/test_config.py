@@ -1,6 +1,6 @@
 import pytest
 
-from mhostd.config import Config, ConfigError, TunInet, parse_config, tun_address
+from mhostd.config import Config, ConfigError, Directory, TunInet, parse_config, tun_address
 from mhostd.init import check_config
 
 FULL = """
@@ -34,6 +34,17 @@ robot = ["testproto:2", "10.77.2.1"]
 system = false
 ttl_s = 60.0
 negative_ttl_s = 1.5
+[directory]
+backend = "etcd"
+path = "/srv/directory"
+endpoints = ["https://etcd1.example:2379", "https://[2001:db8::1]:2379", "https://192.0.2.1"]
+prefix = "fleet/7/"
+ca = "/etc/mhostd/ca.pem"
+cert = "/etc/mhostd/cert.pem"
+key = "/etc/mhostd/key.pem"
+user = "mhost"
+password_file = "/etc/mhostd/password"
+lease_s = 10
 [log]
 level = "debug"
 """
@@ -62,6 +73,22 @@ def test_every_key_is_read():
     assert config.l3["otherproto"].device == "lo"
     assert config.hosts == {"robot": ["testproto:2", "10.77.2.1"]}
     assert (config.resolver.system, config.resolver.ttl_s) == (False, 60.0)
+    assert config.directory == Directory(
+        backend="etcd",
+        path="/srv/directory",
+        endpoints=[
+            "https://etcd1.example:2379",
+            "https://[2001:db8::1]:2379",
+            "https://192.0.2.1",
+        ],
+        prefix="fleet/7/",
+        ca="/etc/mhostd/ca.pem",
+        cert="/etc/mhostd/cert.pem",
+        key="/etc/mhostd/key.pem",
+        user="mhost",
+        password_file="/etc/mhostd/password",
+        lease_s=10.0,
+    )
     assert config.log.level == "debug"
 
 
@@ -86,6 +113,26 @@ REFUSED = [
     ("[log]\nlevel = 'loud'", r"log\.level: Invalid enum value 'loud'"),
     ("[resolver]\nttl_s = 0.5", r"resolver\.ttl_s: "),
     ("[resolver]\nnegative_ttl_s = 0.0", r"resolver\.negative_ttl_s: "),
+    ("[directory]\nbackend = 'dns'", r"directory\.backend: Invalid enum value 'dns'"),
+    ("[directory]\nlease_s = 1.9", r"directory\.lease_s: .*>= 2"),
+    ("[directory]\nlease_s = 3601", r"directory\.lease_s: .*<= 3600"),
+    ("[directory]\nprefix = ''", r"directory\.prefix: "),
+    ("[directory]\nprefix = 'a b/'", r"directory\.prefix: .*matching regex"),
+    ("[directory]\npath = 'here'", r"directory\.path: 'here' is no absolute path"),
+    ("[directory]\nkey = 'here'", r"directory\.key: 'here' is no absolute path"),
+    ("[directory]\ncert = '/c'", r"directory\.cert: it needs directory\.key"),
+    ("[directory]\npassword_file = '/p'", r"directory\.user: it needs .*password_file"),
+    ("[directory]\nbackend = 'etcd'", r"directory\.endpoints: name at least one"),
+    (
+        "[directory]\nendpoints = ['http://a:1', 'etcd:2379']",
+        r"directory\.endpoints\[1\]: 'etcd:2379' is no URL .* https://etcd\.example:2379",
+    ),
+    ("[directory]\nendpoints = ['http://a:1/x']", r"directory\.endpoints\[0\]: "),
+    ("[directory]\nendpoints = ['http://u:p@a:1']", r"directory\.endpoints\[0\]: "),
+    (
+        "[directory]\nendpoints = ['http://a:1']\nca = '/ca'",
+        r"directory\.endpoints: http://a:1 has no use for ca and cert",
+    ),
     ("[tun", r"at the end of a table declaration"),
     (
         "[tun.inet]\naddress = '10.0.0.1/24'",
