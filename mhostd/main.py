@@ -23,11 +23,14 @@ from mhostd import __version__, native
 from mhostd.config import Config, ConfigError, parse_config
 from mhostd.dev import NetCore
 from mhostd.errors import MhostError
+from mhostd.directories import open_directory
 from mhostd.eth import EthDevice
 from mhostd.fast import FastLane
 from mhostd.fast_peers import FastPeers
+from mhostd.host.directory import Directory, NoDirectory
 from mhostd.host.overlay import Overlay
 from mhostd.host.path import Uplink
+from mhostd.host.whereabouts import Whereabouts
 from mhostd.host_key import load_identity
 from mhostd.host_udp import HostUdp
 from mhostd.init import bind_hosts, check_config, mhost_init, read_hosts
@@ -58,6 +61,7 @@ from mhostd.sock import Locator
 from mhostd.tun import TunDevice
 from mhostd.uapi import DEFAULT_CONFIG, DEFAULT_STATE
 
+DIRECTORY_CLOSE_S = 1.0
 BACKLOG_RETRY_S = 0.005  # how often a client that reads nothing is tried again
 
 log = logging.getLogger("mhostd")
@@ -233,14 +237,27 @@ class Daemon:
         self._timer_s: float | None = None
         poller.flush = self._flush
 
+    def _open_directory(self, loop: asyncio.AbstractEventLoop) -> Directory:
+        """Say where we are, and hear where our peers are."""
+        overlay = self._stack.overlay
+        if overlay is None:
+            return NoDirectory(loop.call_soon)
+        directory = open_directory(self._config, self._state(), loop, self._poller.soon)
+        lease_s = self._config.directory.lease_s
+        self._whereabouts = Whereabouts(overlay, self._stack.table, directory, lease_s)
+        return directory
+
+    def _state(self) -> Path:
+        """The directory of what is to outlive the daemon."""
+        said = self._config.host.state or os.environ.get("STATE_DIRECTORY")
+        return Path(said or DEFAULT_STATE)
+
     def _identity(self) -> Identity | None:
         """Who we are; None if that cannot be kept, or is not wanted."""
-        host = self._config.host
-        if not host.enable:
+        if not self._config.host.enable:
             return None
-        state = Path(host.state or os.environ.get("STATE_DIRECTORY") or DEFAULT_STATE)
         try:
-            return load_identity(state)
+            return load_identity(self._state())
         except ValueError as err:
             raise MhostError(errno.EINVAL, f"host key: {err}") from None
         except OSError as err:
@@ -306,6 +323,7 @@ class Daemon:
         self._poller.arm = lambda: loop.call_soon(self._poller.wake)
         self._poller.arm()
         loop.add_reader(self._poller.fileno(), self._poller.wake)
+        directory = self._open_directory(loop)
         log.info("%s", "; ".join(self._summary()))
         sd_notify("READY=1")
         try:
@@ -313,6 +331,7 @@ class Daemon:
         finally:
             sd_notify("STOPPING=1")
             log.info("stopping")
+            await close_directory(directory)
             loop.remove_reader(self._poller.fileno())
         if self._failed:
             raise MhostError(errno.ENODEV, self._failed)
@@ -433,6 +452,14 @@ class Daemon:
         for proto in self._stack.table.protos.values():
             ours = ", ".join(proto.ntop(address) for address in proto.addresses())
             yield f"{proto.name} {ours} on {proto.device}" if ours else proto.name
+
+
+async def close_directory(directory: Directory) -> None:
+    """Take back what we said there; whoever cannot be told is not waited for."""
+    closed = asyncio.get_running_loop().create_future()
+    directory.close(lambda: closed.done() or closed.set_result(None))
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(closed, DIRECTORY_CLOSE_S)
 
 
 def sd_notify(state: str) -> None:

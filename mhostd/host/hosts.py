@@ -67,6 +67,9 @@ class Rim(Protocol):
     def warm(self, peer: Peer, warm: bool) -> None:
         """Traffic is looked at from now on, or is not any more."""
 
+    def added(self, peer: Peer) -> None:
+        """There is another peer."""
+
     def forgotten(self, peer: Peer) -> None:
         """There is no such peer any more."""
 
@@ -181,6 +184,7 @@ class Hosts:
     def _new(self, public: bytes, name: str, known: bool) -> Peer:
         peer = Peer(self, public, name, known)
         self.peers[peer.identifier] = peer
+        self._rim.added(peer)
         return peer
 
     def remove(self, peer: Peer) -> None:

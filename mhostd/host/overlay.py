@@ -67,8 +67,10 @@ class Overlay:
         device_mtu: octets of L3 packet that an interface takes; main fills it in.
         kernel_routes: whether the host kernel has a route to a locator by an interface.
         sink: is given what happens, for whoever listens.
-        directory_ask: no path to that peer works; main fills it in.
+        directory_ask: no path to that peer works (whereabouts.py fills these in).
         directory_say: we are somewhere else.
+        met: there is another peer.
+        missed: there is one less.
     """
 
     def __init__(
@@ -104,6 +106,8 @@ class Overlay:
         self.sink: EventSink = lambda _event: None
         self.directory_ask: Callable[[Peer], None] = lambda _peer: None
         self.directory_say: Callable[[], None] = lambda: None
+        self.met: Callable[[Peer], None] = lambda _peer: None
+        self.missed: Callable[[Peer], None] = lambda _peer: None
         self.lane_changed: Callable[[Peer], None] = lambda _peer: None
         self.lane_forget: Callable[[Peer], None] = lambda _peer: None
         self.lane_number: Callable[[Peer, bool, bool], bytes] | None = None
@@ -395,6 +399,17 @@ class Overlay:
     def forgotten(self, peer: Peer) -> None:
         """There is no such peer any more."""
         self.lane_forget(peer)
+        self.missed(peer)
+
+    def added(self, peer: Peer) -> None:
+        """There is another peer."""
+        self.met(peer)
+
+    def hint(self, peer: Peer, origin: str, locators: Iterable[Locator]) -> None:
+        """Somebody says where a peer may be."""
+        peer.hint(origin, locators, self._l3.now())
+        self.hosts.arm(peer)
+        self._arm()
 
     def lost(self, peer: Peer) -> None:
         """No path works."""

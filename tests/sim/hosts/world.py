@@ -98,6 +98,9 @@ class Node:
     def warm(self, peer: Peer, warm: bool) -> None:
         pass
 
+    def added(self, peer: Peer) -> None:
+        pass
+
     def forgotten(self, peer: Peer) -> None:
         pass
 
