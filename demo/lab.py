@@ -232,6 +232,45 @@ class Lab:
         self._directory.cleanup()
 
 
+def two_links(lab: Lab) -> tuple[Host, Host, Host]:
+    """Two hosts with two links between them, each a bridge in a third namespace.
+
+    Link i is eth{i} of both; the bridge's ports are a{i} and b{i}, so that one can be
+    stopped while both ends still see a carrier.
+
+    Returns:
+        The hosts a and b, and the network between them.
+    """
+    a, b, net = lab.host("a"), lab.host("b"), lab.host("net")
+    for i in (0, 1):
+        net.ip(f"link add br{i} type bridge")
+        net.ip(f"link set br{i} up")
+        for host in (a, b):
+            port = f"{host.name}{i}"
+            host.run(
+                "ip", "link", "add", f"eth{i}", "type", "veth", "peer", "name", port,
+                "netns", _pid(net),
+            )  # fmt: skip
+            net.ip(f"link set {port} master br{i}")
+            net.ip(f"link set {port} up")
+            host.ip(f"link set eth{i} up")
+    for host, number in ((a, 1), (b, 2)):
+        address(host, number)
+    return a, b, net
+
+
+def address(host: Host, number: int) -> None:
+    """The addresses of a host with two links."""
+    for i in (0, 1):
+        host.ip(f"addr add 10.{i + 1}.0.{number}/24 dev eth{i}")
+        host.ip(f"addr add fd0{i + 1}::{number}/64 dev eth{i} nodad")
+
+
+def key_of(host: Host) -> str:
+    """The public key of a host, made if need be."""
+    return host.mhostctl("key", "--state", str(host.dir / "state")).stdout.strip()
+
+
 def _pid(host: Host) -> str:
     found = re.search(r"\d+", host.netns)
     assert found is not None
