@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import os
 import resource
 import signal
@@ -353,8 +354,13 @@ class Daemon:
         when_s = self._core.next_timer_s
         if when_s is not None and when_s != self._timer_s:
             self._timer_s = when_s
-            delay_s = max(0.0, when_s - time.monotonic())
-            asyncio.get_running_loop().call_later(delay_s, self._poller.wake)
+            # uvloop rounds to milliseconds: one that came early would find nothing due.
+            delay_s = math.ceil(1000 * max(0.0, when_s - time.monotonic())) / 1000
+            asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer_s = None
+        self._poller.wake()
 
     def _retry(self) -> None:
         self._retrying = False

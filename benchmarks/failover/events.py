@@ -48,11 +48,12 @@ def _carrier_lost(_a: Host, _b: Host, net: Host, _kind: str) -> None:
 
 
 def _silent(_a: Host, _b: Host, net: Host, _kind: str) -> None:
-    """The ports of the bridge are disabled: both ends still see a link."""
-    net.ip("link set dev a0 type bridge_slave state 0")
+    """The port of the bridge is disabled: both ends still see a link."""
+    net.run("bridge", "link", "set", "dev", "a0", "state", "0")
 
 
 def _silent_to_b(_a: Host, _b: Host, net: Host, _kind: str) -> None:
+    """A queue of one octet lets nothing through."""
     net.run("tc", "qdisc", "add", "dev", "b0", "root", "bfifo", "limit", "1")
 
 

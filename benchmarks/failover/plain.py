@@ -52,7 +52,7 @@ def plain_dies() -> dict[str, float]:
         client.stdout.readline()
         time.sleep(2)
         at = time.monotonic_ns()
-        net.ip("link set dev a0 type bridge_slave state 0")
+        net.run("bridge", "link", "set", "dev", "a0", "state", "0")
         times = [int(line) for line in client.communicate(timeout=30)[0].split()]
         quiet = [t for t in times if t < at]
         later = [at, *(t for t in times if t >= at)]
