@@ -326,6 +326,7 @@ class AfMhost:
         if control:
             ip_cmsg_send(control)  # what is wrong with it is said, wherever it goes
         sa = self._full(sa)
+        plain = self._listen(sa, now) if sa.family == AF_MHOST else []
         usable = self._usable(sk)
         tried: set[Locator] = set()
         failed: MhostError | None = None
@@ -347,7 +348,23 @@ class AfMhost:
                 failed = err
             else:
                 sk.tx_datagrams += 1
+                if plain:
+                    self._table.silence.sent((sa.id_no, sa.port), where, now)
                 return proto, locator
+
+    def _listen(self, sa: SockaddrMhost, now: float) -> list[Locator]:
+        """Pass over a locator of a host that has not answered.
+
+        Returns:
+            The locators of a host that has several; of others none.
+        """
+        locators = self._table.mhost_known_host(sa.id_no).locators
+        if len(locators) < 2:
+            return []
+        silent = self._table.silence.silent((sa.id_no, sa.port), locators, now)
+        if silent is not None:
+            self._table.faults.failed(silent, errno.ETIMEDOUT, now, sa.port)
+        return locators
 
     def _heard(self, sk: Sock, sa: SockaddrMhost) -> Heard | None:
         """Where the destination called us from, unless we call first."""

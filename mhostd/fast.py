@@ -26,7 +26,8 @@ from mhostd.fast_peers import ENCAP, FastPeers
 from mhostd.host.overlay import NAME
 from mhostd.mhost_table import MhostTable
 from mhostd.skb import SkBuff
-from mhostd.sock import SK_BUF_MAX, Datagram, Sock, sock_dequeue, sock_rfree
+from mhostd.silence import ASKED, SILENT_S, PeerKey
+from mhostd.sock import SK_BUF_MAX, Datagram, Locator, Sock, sock_dequeue, sock_rfree
 from mhostd.structs import MhostProto, UdpOps
 from mhostd.uapi import (
     AF_INET,
@@ -103,6 +104,7 @@ class FastLane:
         self._done: dict[int, int] = {}
         self._items: deque[tuple[int, int, bytes]] = deque()
         self.peers: FastPeers | None = None
+        self._asked: dict[Sock, tuple[float, int, int, PeerKey, Locator]] = {}
         udp.learn = self.learn_up
         self.records: Callable[[Sock, bytes], None] = lambda _sk, _octets: None
         self.gone: Callable[[Sock], None] = lambda _sk: None
@@ -266,9 +268,43 @@ class FastLane:
         named = AF_MHOST in (record.sa.family, sk.peer and sk.peer.family)
         if self._table.faults and named and proto.name != NAME:
             return
+        sa_of = sk.peer if record.flags & RECORD_CONNECTED else record.sa
+        if sa_of is not None and sa_of.family == AF_MHOST and proto.name != NAME:
+            key = sa_of.id_no, sa_of.port
+            if self._table.silence.pending(key):
+                self._listen_to(sk, key, Locator(sa.family, sa.address, sa.scope_id))
         flags = record.flags & RECORD_CONNECTED
         head = pack_record(record._replace(payload=b"", flags=flags))[:RECORD_HLEN]
         self._down[head] = sk, proto, sa
+
+    def _listen_to(self, sk: Sock, key: PeerKey, locator: Locator) -> None:
+        """The lane sends to one of several locators: see whether anything is answered."""
+        if not self._asked:
+            self._core.add_timer(self._core.clock() + SILENT_S / 2, self._listen)
+        if sk not in self._asked:
+            self._asked[sk] = (self._core.clock(), *self._rx_tx(sk), key, locator)
+
+    def _rx_tx(self, sk: Sock) -> tuple[int, int]:
+        return self._lane.sock_counts(sk.slot)[:2]
+
+    def _listen(self, now: float) -> None:
+        """What is not answered is looked at by the walk again."""
+        asked, self._asked = self._asked, {}
+        for sk, (since_s, rx, tx, key, locator) in asked.items():
+            if sk.slot < 0:
+                continue
+            now_rx, now_tx = self._rx_tx(sk)
+            if now_rx != rx:
+                self._table.silence.heard(key, locator)
+                since_s, rx, tx = now, now_rx, now_tx
+            elif now_tx != tx and now - since_s >= SILENT_S:
+                for _ in range(min(now_tx - tx, ASKED)):
+                    self._table.silence.sent(key, locator, since_s)
+                self._lane.forget_sock(sk.slot)
+                continue
+            self._asked[sk] = since_s, rx, tx, key, locator
+        if self._asked:
+            self._core.add_timer(now + SILENT_S / 2, self._listen)
 
     def hung_up(self, sk: Sock) -> bool:
         """No copy of its application's end is left, and gone() may be on its way."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from mhostd.errors import HostUnresolvedError, MhostError
 from mhostd.faults import Faults
+from mhostd.silence import Silence
 from mhostd.sock import Heard, Locator
 from mhostd.structs import MhostProto
 from mhostd.uapi import ADDRESS_MAX, AF_INET6, AF_MHOST, AF_UNSPEC, HOST_NAME_MAX, SockaddrMhost
@@ -71,6 +72,7 @@ class MhostTable:
         self._by_family: dict[int, list[MhostProto]] = {}
         self.hosts: dict[str, Host] = {}
         self.faults = Faults(self.changed)
+        self.silence = Silence()
         self._numbers = itertools.count(1)
         self._handles = itertools.count(1)
         self._by_handle: dict[int, Host] = {}

@@ -17,7 +17,7 @@ TABLE = {
     0: "errors uapi cmsg native._pure native._pure_shim native._native l3 udp ipc host "
     "host.identity",
     1: "native skb sock options udp.header l3.address host.noise",
-    2: "structs faults links ip_cmsg host.wire",
+    2: "structs silence faults links ip_cmsg host.wire",
     3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu "
     "host.handshake host.path host.session",
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost host.choose",

@@ -38,6 +38,7 @@ while time.monotonic() < end:
     except OSError:
         continue
     time.sleep(0.01)
+print(time.monotonic_ns(), flush=True)
 """
 
 

@@ -245,6 +245,7 @@ class UdpMhost:
             sock_called(sk, (source.family, source.address, source.port), heard)
         owner = self._table.mhost_owner(locator)
         if owner is not None:
+            self._table.silence.heard((owner.handle, source.port), locator)
             sock_called(sk, (owner.handle, source.port), heard)
             datagram = datagram._replace(source=source._replace(id_no=owner.handle))
         if sk.wants_control:
