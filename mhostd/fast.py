@@ -254,6 +254,8 @@ class FastLane:
             return
         if sk.options.get((SOL_MHOST, MHOST_FRESHNESS)) and proto.name == NAME:
             return
+        if self._table.faults and datagram.source.id_no and proto.name != NAME:
+            return  # as in learn_down(): what is asked there is answered here
         self._up[sk, datagram.source, datagram.daddr] = datagram.l3
 
     def learn_down(
@@ -279,6 +281,7 @@ class FastLane:
 
     def _listen_to(self, sk: Sock, key: PeerKey, locator: Locator) -> None:
         """The lane sends to one of several locators: see whether anything is answered."""
+        self._table.silence.elsewhere(key, locator)
         if not self._asked:
             self._core.add_timer(self._core.clock() + SILENT_S / 2, self._listen)
         if sk not in self._asked:

@@ -61,6 +61,12 @@ class Silence:
             peer.asked.pop(locator, None)
             peer.silent.clear()
 
+    def elsewhere(self, key: PeerKey, locator: Locator) -> None:
+        """The fast lane sees from now on whether it is answered there."""
+        peer = self._peers.get(key)
+        if peer is not None:
+            peer.asked.pop(locator, None)
+
     def silent(self, key: PeerKey, locators: list[Locator], now: float) -> Locator | None:
         """The locator of a host, of these, that should be passed over now, if any."""
         peer = self._peers.get(key)
@@ -80,4 +86,4 @@ class Silence:
     def pending(self, key: PeerKey) -> bool:
         """Whether silence would mean something: it answers, or was not tried everywhere."""
         peer = self._peers.get(key)
-        return peer is not None and (peer.answers or bool(peer.asked))
+        return peer is not None and (peer.answers or bool(peer.asked) or bool(peer.silent))
