@@ -40,6 +40,7 @@ _SOCK_MAX, _IPPROTO_MAX = 11, 263  # linux/net.h, linux/in.h
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 
 SOCKETS_PER_CLIENT_MAX = 16_384
+_UDP_HLEN, _L3_HLEN = 8, {AF_INET: 20, AF_INET6: 40}  # octets
 
 ANYWHERE = SockaddrMhost(AF_MHOST)
 
@@ -455,9 +456,19 @@ class AfMhost:
             raise MhostError(errno.ENOTCONN, "shutdown: the socket is not connected")
 
     def _path_mtu(self, sk: Sock, family: int, now: float) -> int:
-        """IP_MTU and IPV6_MTU: of the path to the peer, if that is of this family now."""
+        """IP_MTU and IPV6_MTU: of the path to the peer, if that is of this family now.
+
+        Of AF_MHOST (MHOST_MTU) it is the payload that one packet to the peer holds.
+        """
         if sk.peer is not None:
             proto, sa = self._table.mhost_translate_sa(sk.peer, now, self._usable(sk))
+            if family == AF_MHOST:
+                hlen = _UDP_HLEN + _L3_HLEN.get(proto.family, 0)
+                if proto.udp is not None:
+                    return proto.udp.path_mtu(sa) - hlen
+                if proto.path_mtu is not None:
+                    return proto.path_mtu(sa.address) - hlen
+                return proto.mtu() - _UDP_HLEN
             if sa.family == family and proto.udp is not None:
                 return proto.udp.path_mtu(sa)
             if sa.family == family and proto.path_mtu is not None:

@@ -72,6 +72,7 @@ class DropReason(enum.StrEnum):
     SHIM_NO_SESSION = "shim_no_session"  # of an association that there is not, or no more
     SHIM_TAG = "shim_tag"  # not from the peer: its tag or seal is wrong
     SHIM_REPLAYED = "shim_replayed"  # it has come before, over this path or another
+    SHIM_LATE = "shim_late"  # later than its socket wants it (MHOST_FRESHNESS)
     SHIM_REFUSED = "shim_refused"  # a handshake that is not ours, or too many of them
     CPU_BACKLOG = "cpu_backlog"  # too many frames wait for the walk
     DEV_READY = "dev_ready"  # going out: the device is down

@@ -38,6 +38,7 @@ from mhostd.init import bind_hosts, check_config, mhost_init, read_hosts
 from mhostd.ipc.admin import Admin
 from mhostd.ipc.calls import Calls
 from mhostd.ipc.door import Door, chgrp
+from mhostd.ipc.events import Events
 from mhostd.ipc.handover import Handover
 from mhostd.ipc.pump import Pumps
 from mhostd.ipc.show import Show
@@ -219,6 +220,10 @@ class Daemon:
             context, ipc.admin_socket, calls.ops, poller.soon, open_pidfd=open_pidfd, admin=True
         )
         cleanup.callback(admin.close)
+        if stack.overlay is not None:
+            events = Events(context, f"{ipc.socket}.events", ipc.group)
+            cleanup.callback(events.close)
+            stack.overlay.sink = events.send
         self._doors = (app, admin)
         send = calls.send = lambda client, event: (admin if client.admin else app).send(
             client, event

@@ -28,6 +28,7 @@ class SkBuff:
         lladdr: link-layer address it came from or goes to; empty if there is none.
         ttl: time to live or hop limit it came with, or is to go with; 0 is the default.
         tos: type of service or traffic class, the same two ways.
+        late_ms: coming up, how long ago a later one of its association came.
         policy: going down, MHOST_POLICY_* of its socket.
         pmtudisc: going down, IP_PMTUDISC_* of linux/in.h.
         pseudo_csum: partial sum of the L3 pseudo-header, 0 if L3 has none.
@@ -43,6 +44,7 @@ class SkBuff:
         "family",
         "head",
         "l3",
+        "late_ms",
         "lladdr",
         "pmtudisc",
         "policy",
@@ -67,6 +69,7 @@ class SkBuff:
         self.tos = 0
         self.pmtudisc = IP_PMTUDISC_WANT
         self.policy = 0
+        self.late_ms = 0
         self.pseudo_csum = 0
         self.csum_required = False
 

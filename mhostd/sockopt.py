@@ -46,7 +46,7 @@ from mhostd.options import (
     option_value,
 )
 from mhostd.sock import SK_BUF_MAX, SK_BUF_MIN, Sock
-from mhostd.uapi import AF_INET, AF_INET6, AF_MHOST, MHOST_RECVPKTINFO, SOL_MHOST
+from mhostd.uapi import AF_INET, AF_INET6, AF_MHOST, MHOST_MTU, MHOST_RECVPKTINFO, SOL_MHOST
 
 IFNAMSIZ = 16  # octets, linux/if.h, the terminating zero included
 
@@ -60,7 +60,10 @@ _LEAVES = {
 _MEMBERSHIPS_MAX = 64  # of one socket; Linux has net.ipv4.igmp_max_memberships, 20
 
 PathMtu = Callable[[Sock, int, float], int]
-"""path_mtu(sk, family, now): octets of L3 packet that reach the peer; or ENOTCONN."""
+"""path_mtu(sk, family, now): octets of L3 packet that reach the peer; or ENOTCONN.
+
+Of AF_MHOST it is the payload that fits one packet, over whichever L3 the peer is reached now.
+"""
 
 
 class SockOpts:
@@ -91,6 +94,8 @@ class SockOpts:
             return self._path_mtu(sk, AF_INET, now)
         if key == (IPPROTO_IPV6, IPV6_MTU):
             return self._path_mtu(sk, AF_INET6, now)
+        if key == (SOL_MHOST, MHOST_MTU):
+            return self._path_mtu(sk, AF_MHOST, now)
         if level not in _LEVELS:
             raise MhostError(
                 errno.EOPNOTSUPP, f"getsockopt: there is no level {level}; see docs/ipc.md"

@@ -26,6 +26,12 @@ extern "C" {
 #define MHOST_RECVPKTINFO	1	/* int: attach MHOST_PKTINFO to what recvmsg returns */
 #define MHOST_PKTINFO		2	/* control message: "<L3 name> <device> <locator>" */
 #define MHOST_RECVERR		3	/* int: queue errors of every L3; the message with one */
+#define MHOST_POLICY		5	/* int, MHOST_POLICY_*: which paths datagrams take */
+#define MHOST_MTU		6	/* int, to read: payload that one packet to the peer holds */
+#define MHOST_FRESHNESS		7	/* int: ms after which what comes is lost; 0 is never */
+#define MHOST_POLICY_HOST	0	/* that of the host, by configuration */
+#define MHOST_POLICY_FAILOVER	1	/* the best path */
+#define MHOST_POLICY_DUPLICATE	2	/* every path; doubles are removed where they arrive */
 #define MHOST_POLLED		4	/* int: 0 if nobody polls the descriptor; libmhost(3) */
 
 /**

@@ -52,8 +52,10 @@ class Rim(Protocol):
     def routes(self, uplink: Uplink, locator: Locator) -> bool:
         """Whether a locator is reached from there at all."""
 
-    def deliver(self, peer: Peer, next_: int, inner: bytes, path: Path | None) -> None:
-        """A datagram has come."""
+    def deliver(
+        self, peer: Peer, next_: int, inner: bytes, path: Path | None, late_s: float
+    ) -> None:
+        """A datagram has come, so long after the first with a higher sequence number."""
 
     def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
         """A datagram that waited is given up."""

@@ -152,7 +152,11 @@ class Overlay:
 
     def unname(self, public: bytes) -> None:
         """Nobody names that peer any more."""
-        peer = self.hosts.peers.get(identifier_of(public))
+        self.forget(identifier_of(public))
+
+    def forget(self, identifier: bytes) -> None:
+        """The same, by its identifier, if it is one."""
+        peer = self.hosts.peers.get(identifier)
         if peer is not None:
             self.hosts.remove(peer)
 
@@ -271,16 +275,19 @@ class Overlay:
         self.hosts.arm(peer)
         self._arm()
 
-    def deliver(self, peer: Peer, next_: int, inner: bytes, path: Path | None) -> None:
+    def deliver(
+        self, peer: Peer, next_: int, inner: bytes, path: Path | None, late_s: float
+    ) -> None:
         """Hosts has let a datagram in."""
         if next_ != IPPROTO_UDP:
             self._end = DropReason.IP_NOPROTO
             return
         device = path.device or path.way.l3 if path else ""
-        self._end = self._up(peer.identifier, inner, device)
+        self._end = self._up(peer.identifier, inner, device, int(1000 * late_s))
 
-    def _up(self, saddr: bytes, inner: bytes, device: str) -> End:
+    def _up(self, saddr: bytes, inner: bytes, device: str, late_ms: int = 0) -> End:
         skb = SkBuff(bytearray(inner))
+        skb.late_ms = late_ms
         skb.saddr, skb.daddr = saddr, self.hosts.us.identifier
         skb.dev = device
         return self._l3.mhost_send_to_l4(skb, self.mhost_proto)

@@ -100,7 +100,7 @@ class Path:
         drained: we, or the peer, want to leave it.
         heard: found because the peer sent from there (behind a NAT it tells us of none).
         room: octets of UDP payload that fit.
-        room_asked: the largest of them that was probed.
+        room_asked: how often it was asked whether they do.
         srtt, rttvar: RFC 6298, in s; 0 before the first measurement.
         loss: share of what was sent over it, smoothed, 0..1.
         rx_octets, tx_octets: before it was validated, for the limit of 3 times.
@@ -192,17 +192,14 @@ class Path:
             self.last = self.marks.popleft()
         return pad
 
-    def overdue(self, now: float) -> int:
-        """Give up probes that should have been answered; how many there were."""
+    def overdue(self, now: float) -> tuple[int, int]:
+        """Give up probes that should have been answered: how many plain, how many padded."""
         limit_s = self.probe_timeout_s
         late = [n for n, (when_s, _pad) in self.probes.items() if when_s + limit_s <= now]
-        for nonce in late:
-            _when_s, pad = self.probes.pop(nonce)
-            if pad:  # it may have been too large; that says nothing of the path
-                self.room_asked = min(self.room_asked or pad, pad)
-        plain = len(late)
+        padded = sum(1 for nonce in late if self.probes.pop(nonce)[1])
+        plain = len(late) - padded  # a padded one may have been too large
         self.unanswered += plain
-        return plain
+        return plain, padded
 
     # --- traffic
 

@@ -59,8 +59,14 @@ LOCATORS_AGAIN_S = 0.030
 LOCATORS_AGAIN_MAX_S = 1.0
 LOCATORS_FOR_S = 30.0
 PATHS_MAX = 24  # candidates of one peer
+CAME_EVERY_S, CAME_MAX = 0.001, 1024  # what is kept of when datagrams came
+COPIES_OCTETS_S = 12_500_000  # of copies on further paths, to one peer (RFC 8085, 3.1)
+COPIES_BURST_S = 0.1
 DUPLICATES_MAX = 4  # paths that one datagram takes
 URGENT_S = 0.500  # after a path failed one unanswered probe says enough of another
+ROOM_ASKED = 3  # padded probes without an answer after which a path is thought narrower
+ROOM_MIN = 1280 - 48  # octets of UDP payload: what every path of IPv6 takes (RFC 8200)
+_PROBE_OVERHEAD = HLEN + TAG_LEN + 11  # of a probe's packet, the padding left out
 MISSES = 2  # unanswered probes otherwise
 DEMAND_S = 2.0  # somebody has sent lately
 NEXT_S = 15.0  # how long a session waits for the peer to use it
@@ -96,8 +102,10 @@ class Around(Protocol):
     def routes(self, uplink: Uplink, locator: Locator) -> bool:
         """Whether a locator is reached from there at all."""
 
-    def deliver(self, peer: Peer, next_: int, inner: bytes, path: Path | None) -> None:
-        """A datagram has come."""
+    def deliver(
+        self, peer: Peer, next_: int, inner: bytes, path: Path | None, late_s: float
+    ) -> None:
+        """A datagram has come, so long after the first with a higher sequence number."""
 
     def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
         """A datagram that waited is given up."""
@@ -197,6 +205,8 @@ class Peer:
         self.last_switch: Switch | None = None
         self.due_s = NEVER
         self._rest_s = NEVER  # of it, what is not the tick
+        self._came: deque[tuple[float, int]] = deque(maxlen=CAME_MAX)
+        self._allowance = (float("-inf"), 0.0)  # octets of copies, and when that was
         self._closed = False
 
     def state(self) -> str:
@@ -332,6 +342,8 @@ class Peer:
         seq = session.shim.next()
         taken = 0
         for path in self.data_paths(True):
+            if taken and not self._may_copy(len(inner) + OVERHEAD, now):
+                break
             if len(inner) + OVERHEAD > path.room:
                 continue
             try:
@@ -344,6 +356,15 @@ class Peer:
                     self._failed(path, err.strerror, now)
         if not taken:
             raise MhostError(errno.EHOSTUNREACH, f"sendto: no path to {self.name} takes it")
+
+    def _may_copy(self, octets: int, now: float) -> bool:
+        """Whether the limit of copies lets one more go; the first one needs no leave."""
+        when_s, left = self._allowance
+        most = COPIES_OCTETS_S * COPIES_BURST_S
+        left = min(most, left + COPIES_OCTETS_S * (now - when_s))
+        may = left >= octets
+        self._allowance = now, left - octets if may else left
+        return may
 
     def data_paths(self, duplicate: bool) -> list[Path]:
         """The paths that a datagram takes now."""
@@ -684,7 +705,17 @@ class Peer:
             self._arrived(number, path, seq >= session.shim.rx_max, now)
         if path is not None:
             path.heard_s = now
-        self._around.deliver(self, next_, inner, path)
+        self._around.deliver(self, next_, inner, path, self._late_s(session, seq, now))
+
+    def _late_s(self, session: Session, seq: int, now: float) -> float:
+        """How long ago a datagram with a higher sequence number came."""
+        highest = session.shim.rx_max
+        newest = self._came[-1] if self._came else (float("-inf"), 0)
+        if now - newest[0] >= CAME_EVERY_S or highest < newest[1]:
+            self._came.append((now, highest))
+        if seq >= highest:
+            return 0.0
+        return next((now - when_s for when_s, high in self._came if high > seq), 0.0)
 
     # --- paths: probes, failures, choice
 
@@ -698,6 +729,10 @@ class Peer:
             self._around.transmit(path.way, self.session.seal(path.number, octets))
         except MhostError as err:
             path.probes.pop(nonce)
+            if err.errno == errno.EMSGSIZE:
+                self._resize(path, self._around.room(path.way))
+                self._schedule(path, now)
+                return
             path.unanswered += 1
             self._failed(path, err.strerror, now)
             self._schedule(path, now)
@@ -719,9 +754,12 @@ class Peer:
             if nonce in path.probes:
                 pad = path.answer(nonce, now)
                 if pad:
-                    path.room_asked = 0
+                    path.room_asked = ROOM_ASKED  # it fits
                 self._works(path, "probe answered", now)
                 self._schedule(path, now)
+                if path.room_asked < ROOM_ASKED:
+                    path.room_asked += 1
+                    self._probe(path, now, path.room - _PROBE_OVERHEAD)
                 return
 
     def _works(self, path: Path, reason: str, now: float) -> None:
@@ -790,8 +828,14 @@ class Peer:
     def resize(self, now: float) -> None:
         """A path may take more, or less, than before."""
         for path in self.paths.values():
-            path.room = self._around.room(path.way)
-        self._around.changed(self)
+            self._resize(path, self._around.room(path.way))
+        self._due(now)
+
+    def _resize(self, path: Path, room: int) -> None:
+        if room != path.room:
+            path.room = room
+            path.room_asked = 0
+            self._around.changed(self)
 
     @staticmethod
     def text(path: Path) -> str:
@@ -906,7 +950,16 @@ class Peer:
         self._due(now)
 
     def _run_path(self, path: Path, now: float) -> None:
-        if path.overdue(now):
+        plain, padded = path.overdue(now)
+        if padded and path.state is State.WORKS:
+            if path.room_asked < ROOM_ASKED:
+                path.room_asked += 1
+                self._probe(path, now, path.room - _PROBE_OVERHEAD)
+            else:  # smaller ones were answered
+                self._around.event(self, "path", f"{self.text(path)}: {path.room} octets too many")
+                path.room = min(path.room, ROOM_MIN)
+                self._around.changed(self)
+        if plain:
             misses = 1 if now < self._urgent_s or path.marks else MISSES
             if path.state is State.WORKS and path.unanswered < misses:
                 self._probe(path, now)

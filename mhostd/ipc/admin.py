@@ -45,7 +45,12 @@ class Admin:
                 log.info("host %s: added %s", name, ", ".join(texts))
             case HostsDel(name=name, locators=texts):
                 locators = [self._table.mhost_pton(text) for text in texts]
+                host = self._table.hosts.get(host_key(name))
+                bound = list(host.bound) if host else []
                 self._table.remove_sockaddr_id(name, locators)
+                for locator in bound:
+                    if self._overlay is not None and self._table.mhost_owner(locator) is None:
+                        self._overlay.forget(locator.address)
                 log.info("host %s: removed %s", name, ", ".join(texts) or "all locators")
             case L3Set(name=name, up=up):
                 for sk, err in self._l3_set(name, up):

@@ -89,8 +89,12 @@ int lane_peer_set(struct lane *lane, uint32_t number, const struct lane_peer *pe
 			return -1;
 		table->peers[number] = old;
 	}
+	uint64_t copies = old->copies, copies_ns = old->copies_ns;
+
 	shim_put(old->tx);
 	*old = *peer;
+	old->copies = copies;
+	old->copies_ns = copies_ns;
 	if (old->tx)
 		shim_get(old->tx);
 	return 0;
@@ -203,15 +207,21 @@ void lane_encap_error(struct lane *lane, bool v6)
 
 /* --- up */
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 /* Whether the walk may be given one more packet that nobody here could judge. */
 static bool strange_passes(struct peer_table *table)
 {
-	struct timespec t;
 	uint64_t now;
 
 	if (!table->strange) {
-		clock_gettime(CLOCK_MONOTONIC, &t);
-		now = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+		now = now_ns();
 		if (now - table->strange_ns < 1000000000 / 10)
 			return false;
 		table->strange_ns = now;
@@ -566,6 +576,23 @@ static void gather_sealing(struct lane *lane, struct sealing *s, struct shim *sh
 	}
 }
 
+/* Whether the limit of copies lets that many octets more go. */
+static bool may_copy(struct lane_peer *peer, uint64_t octets)
+{
+	uint64_t now = now_ns(), most = PEER_COPIES_S / 10, past = now - peer->copies_ns;
+
+	if (past > 100000000)
+		past = 100000000;
+	peer->copies += past * PEER_COPIES_S / 1000000000;
+	if (peer->copies > most)
+		peer->copies = most;
+	peer->copies_ns = now;
+	if (peer->copies < octets)
+		return false;
+	peer->copies -= octets;
+	return true;
+}
+
 /**
  * lane_to_peer() - send a run to an associated host
  * @lane:	with its lock held; it is let go while packets are sealed and sent
@@ -602,6 +629,9 @@ bool lane_to_peer(struct lane *lane, struct lane_sock *sk, struct run *run, uint
 	n_paths = rest;
 	if (!n_paths || sealing.len > peer->paths[0].room)
 		return false;
+	if (n_paths > 1 && !may_copy(peer, (uint64_t)sealing.len * run->segments *
+				     (n_paths - 1)))
+		n_paths = 1;
 	shim = shim_get(peer->tx);
 	warm(lane, number, peer);
 	while (part < run->n_parts) {

@@ -18,6 +18,7 @@
 #define PEER_SOURCES	24	/* from where its datagrams may come */
 #define PEER_CONTROL	64	/* octets of control messages that pin a path */
 #define PEER_BUCKETS	4096	/* of sessions */
+#define PEER_COPIES_S	12500000 /* octets a second of copies on further paths (host/peer.py) */
 #define PEER_STRANGE_S	2000	/* packets a second that only the walk can judge */
 
 /* Flags of a flow: what its socket has asked for. */
@@ -66,6 +67,8 @@ struct peer_source {
  * @tx:		what seals now, or NULL
  * @duplicate:	each datagram takes every path
  * @warm:	the walk knows that there is traffic
+ * @copies:	octets of copies that may go on further paths now
+ * @copies_ns:	when that was
  * @n_paths:	in @paths; the first is the one that is taken
  * @n_sources:	in @sources
  */
@@ -74,6 +77,8 @@ struct lane_peer {
 	struct shim *tx;
 	bool duplicate;
 	bool warm;
+	uint64_t copies;
+	uint64_t copies_ns;
 	uint32_t n_paths;
 	uint32_t n_sources;
 	struct peer_path paths[PEER_PATHS];

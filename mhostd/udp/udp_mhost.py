@@ -34,6 +34,7 @@ from mhostd.sock import (
 from mhostd.structs import IcmpError, MhostProto, NetProtocol, Proto
 from mhostd.uapi import (
     AF_MHOST,
+    MHOST_FRESHNESS,
     MHOST_PKTINFO,
     MHOST_POLICY,
     MHOST_RECVPKTINFO,
@@ -224,6 +225,8 @@ class UdpMhost:
         sk = self._ports.udp_table_lookup(key, skb.dev)
         if sk is None:
             return DropReason.NO_SOCKET
+        if skb.late_ms and 0 < sk.options.get((SOL_MHOST, MHOST_FRESHNESS), 0) < skb.late_ms:
+            return DropReason.SHIM_LATE
         source = SockaddrMhost(skb.family, hdr.source, skb.saddr)
         payload = bytes(datagram[UDP_HLEN:])
         return self.udp_mhost_queue_rcv(

@@ -153,7 +153,8 @@ def test_the_example_of_a_reading_verb_has_the_keys_of_the_code(show, verb):
 def test_every_reading_verb_has_an_example_that_is_json():
     section = TEXT.partition("## 10.")[2].partition("## 11.")[0]
     verbs = re.findall(r"^`(\w+)`, an ", section, re.MULTILINE)
-    assert verbs == ["status", "sockets", "hosts", "l3", "routes", "counters", "drops"]
+    plain = ["status", "sockets", "hosts", "l3", "routes", "counters", "drops"]
+    assert verbs == [*plain, "key", "paths", "explain"]
     for example in re.findall(r"```json\n(.*?)```", section, re.DOTALL):
         json.loads(example)
 

@@ -23,7 +23,7 @@ def bind(node, text, instead_of=""):
         read_hosts(node.table, parse_config(f"[hosts]\n{hosts}"))
         for hosts in (text, instead_of)
     )
-    bind_hosts(node.table, new, old)
+    bind_hosts(node.stack, new, old)
 
 
 def test_every_layer_of_the_configuration_is_there(node):

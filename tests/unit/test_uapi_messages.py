@@ -26,6 +26,7 @@ ALL_REQUESTS = [
     uapi.HostsAdd(14, "robot", ["testproto:7"]),
     uapi.HostsDel(15, "robot", []),
     uapi.L3Set(16, "testproto", up=False),
+    uapi.PathDrain(17, "eth0", undo=True),
 ]
 ALL_EVENTS = [
     uapi.Reply(1, 98, "port 80 is taken", None),
@@ -85,7 +86,8 @@ def test_fields_that_come_later_may_be_missing():
         ["lookup", 1, "x" * 254],
         ["resolve", 1, "x" * 254],
         ["show", 1, "x" * 33],
-        ["hosts_add", 1, "robot", []],
+        ["hosts_add", 1, "robot", [], "x" * 65],
+        ["path_drain", 1, "x" * 65, False],
         ["hosts_add", 1, "robot", ["a"] * 65],
         ["hosts_del", 1, "robot", ["a"] * 65],
         ["l3_set", 1, "x" * 33, True],

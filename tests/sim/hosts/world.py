@@ -82,7 +82,9 @@ class Node:
     def routes(self, uplink: Uplink, locator: Locator) -> bool:
         return True
 
-    def deliver(self, peer: Peer, next_: int, inner: bytes, path: Path | None) -> None:
+    def deliver(
+        self, peer: Peer, next_: int, inner: bytes, path: Path | None, late_s: float
+    ) -> None:
         self.got[peer.identifier, inner] += 1
         self.when.append((self.world.now, inner))
 

@@ -12,7 +12,7 @@ from mhostd.errors import DropReason
 def show(desk):
     def show(what):
         answers = []
-        desk.show(what, answers.append, 5)
+        desk.show(what, "", answers.append, 5)
         (reply,) = answers
         assert (reply.seq, reply.errno) == (5, 0)
         return json.loads(json.dumps(reply.value))
@@ -22,7 +22,7 @@ def show(desk):
 
 def test_a_verb_that_is_none_is_refused_with_those_that_are(desk):
     answers = []
-    desk.show("weather", answers.append, 5)
+    desk.show("weather", "", answers.append, 5)
     assert answers[0].errno == errno.EINVAL
     assert "there are status, sockets, hosts, l3, routes, counters, drops" in answers[0].text
 

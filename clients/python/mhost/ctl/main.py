@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mhost.ctl import ask
 
     try:
+        if args.verb == "events":
+            from mhost.ctl.events import follow
+
+            return follow(as_json=args.json)
         return _run(args)
     except BrokenPipeError:  # as of `mhostctl sockets | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
         elif name == "explain":
             verb.add_argument("name", metavar="HOST", help="name, identifier or key")
     _path(verbs)
+    events = verbs.add_parser("events", help="what happens to hosts and paths, as it happens")
+    _json_flag(events, default=argparse.SUPPRESS)
     _programs(verbs)
     config = verbs.add_parser("config", help="check a configuration file")
     check = config.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
