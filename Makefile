@@ -16,7 +16,9 @@ FUZZ_APT := clang libclang-rt-14-dev
 FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c shim.c siphash.c udp.c) \
 	$(addprefix clients/c/,app_lane.c msgpack.c zmtp.c)
 
-.PHONY: all demo test test-all test-walk programs bench asan fuzz check format setup clean
+SIM := 10000
+
+.PHONY: all demo test test-all test-walk programs bench bench-failover sim asan fuzz check format setup clean
 all: check test
 
 demo: setup
@@ -25,7 +27,7 @@ demo: setup
 test: check programs asan fuzz  # the gate
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: check programs asan fuzz test-walk
+test-all: check programs asan fuzz sim test-walk
 	$(BIN)/pytest -q --hypothesis-profile=long
 
 test-walk: setup programs  # what the walk does without the native core
@@ -39,6 +41,12 @@ bench: setup programs  # with the picture of the README
 	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
 		|| $(BIN)/pip install -q --disable-pip-version-check '.[bench]'
 	$(BIN)/python benchmarks
+
+bench-failover: setup  # what a stream sees when its network goes; RUNS=5 is shorter
+	$(BIN)/python benchmarks/failover
+
+sim: setup  # random scenarios of hosts on the move, on a virtual clock; SIM=100000 for more
+	$(BIN)/python tests/sim/hosts $(SIM)
 
 asan: setup  # the C extension under AddressSanitizer and UBSan
 	@echo "native: AddressSanitizer and UBSan"

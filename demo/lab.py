@@ -65,7 +65,9 @@ class Host:
     def env(self) -> dict[str, str]:
         """The environment of this host's applications."""
         return {
-            **os.environ, "MHOST_SOCKET": self.socket, "PYTHONUNBUFFERED": "1",
+            **os.environ,
+            "MHOST_SOCKET": self.socket,
+            "PYTHONUNBUFFERED": "1",
             "STATE_DIRECTORY": str(self.dir / "state"),
         }
 

@@ -25,8 +25,8 @@ from mhostd.errors import DropReason, MhostError, Verdict
 from mhostd.fast_peers import ENCAP, FastPeers
 from mhostd.host.overlay import NAME
 from mhostd.mhost_table import MhostTable
-from mhostd.skb import SkBuff
 from mhostd.silence import ASKED, SILENT_S, PeerKey
+from mhostd.skb import SkBuff
 from mhostd.sock import SK_BUF_MAX, Datagram, Locator, Sock, sock_dequeue, sock_rfree
 from mhostd.structs import MhostProto, UdpOps
 from mhostd.uapi import (

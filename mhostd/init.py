@@ -245,7 +245,9 @@ def read_hosts(table: MhostTable, config: Config) -> Bindings:
             except ValueError as err:
                 raise ConfigError(f"{where}.key: {err}") from None
             if not config.host.enable:
-                raise ConfigError(f"{where}.key: [host] has enable = false, so no keys are used")
+                raise ConfigError(
+                    f"{where}.key: [host] has enable = false, so no keys are used"
+                )
             duplicate = (entry.policy or config.host.policy) == "duplicate"
             itself = [Locator(AF_INET6, identifier_of(public))]
             read[name] = Binding(itself, public, tuple(locators), duplicate)

@@ -23,8 +23,8 @@ import zmq
 from mhostd import __version__, native
 from mhostd.config import Config, ConfigError, parse_config
 from mhostd.dev import NetCore
-from mhostd.errors import MhostError
 from mhostd.directories import open_directory
+from mhostd.errors import MhostError
 from mhostd.eth import EthDevice
 from mhostd.fast import FastLane
 from mhostd.fast_peers import FastPeers

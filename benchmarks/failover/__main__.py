@@ -10,6 +10,7 @@ RUNS=20 EVENTS=REGEX KINDS=REGEX change what is run.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -84,7 +85,7 @@ def read(host: Host) -> tuple[int, list[tuple[int, int]]]:
 def gap_ms(times: list[int], begin: int, end: int) -> float:
     """The longest time between two arrivals from `begin` to `end`, both counted as one."""
     inside = [begin, *(t for t in times if begin <= t <= end), end]
-    return max(y - x for x, y in zip(inside, inside[1:], strict=False)) / 1e6
+    return max(y - x for x, y in itertools.pairwise(inside)) / 1e6
 
 
 def one_run(event: Event, kind: str) -> dict[str, float]:
@@ -138,11 +139,12 @@ def report(name: str, kind: str, runs: list[dict[str, float]], gap: float, lost:
     ok = ok and (not kind.startswith("mhost") or not doubles)
     ours = gap < float("inf")
     want = f"{gap:.0f}/{'-' if lost is None else lost}" if ours else ""
+    mark = ("ok" if ok else "MISSED") if ours else ""
     never = max(gaps) > 1000 * (AFTER_S - 0.5)
     print(
         f"{name:22} {kind:16} {len(runs):3}  {statistics.median(gaps):8.1f} "
         f"{'never' if never else f'{max(gaps):8.1f}':>8}  {statistics.median(losses):6.0f} "
-        f"{max(losses):6.0f}  {doubles:4.0f}  {want:>9}  {('ok' if ok else 'MISSED') if ours else ''}",
+        f"{max(losses):6.0f}  {doubles:4.0f}  {want:>9}  {mark}",
         flush=True,
     )
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -57,6 +58,6 @@ def plain_dies() -> dict[str, float]:
         times = [int(line) for line in client.communicate(timeout=30)[0].split()]
         quiet = [t for t in times if t < at]
         later = [at, *(t for t in times if t >= at)]
-        silent = max(y - x for x, y in zip(quiet, quiet[1:], strict=False)) / 1e6
-        gap = max(y - x for x, y in zip(later, later[1:], strict=False)) / 1e6
+        silent = max(y - x for x, y in itertools.pairwise(quiet)) / 1e6
+        gap = max(y - x for x, y in itertools.pairwise(later)) / 1e6
         return {"gap_ms": gap - silent, "lost": 0, "doubles": 0, "quiet_ms": silent}

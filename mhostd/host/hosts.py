@@ -171,9 +171,7 @@ class Hosts:
 
     # --- peers
 
-    def add(
-        self, public: bytes, name: str, locators: Iterable[Locator], now: float
-    ) -> Peer:
+    def add(self, public: bytes, name: str, locators: Iterable[Locator], now: float) -> Peer:
         """Name a peer and say where it may be."""
         peer = self.peers.get(identifier_of(public))
         if peer is None:

@@ -55,8 +55,10 @@ def identifier_of(public_key: bytes) -> bytes:
 
 def is_identifier(address: bytes) -> bool:
     """Whether 16 octets of an IPv6 address are an identifier."""
-    return len(address) == IDENTIFIER_LEN and address[:3] == b"\x20\x01\x00" and (
-        address[3] & 0xF0 == 0x20
+    return (
+        len(address) == IDENTIFIER_LEN
+        and address[:3] == b"\x20\x01\x00"
+        and (address[3] & 0xF0 == 0x20)
     )
 
 

@@ -141,9 +141,7 @@ class Overlay:
         self.sk.places = (*places, Place("", 0, b""))
         self._udp.udpmhost_get_port(self.sk, self.sk.places, PORT)
 
-    def name(
-        self, name: str, public: bytes, hints: Iterable[Locator], duplicate: bool
-    ) -> Peer:
+    def name(self, name: str, public: bytes, hints: Iterable[Locator], duplicate: bool) -> Peer:
         """Name a peer, and say where it may be."""
         peer = self.hosts.add(public, name, hints, self._l3.now())
         peer.duplicate = duplicate
@@ -191,7 +189,8 @@ class Overlay:
 
     def path_mtu(self, identifier: bytes) -> int:
         """Octets of an IPv6 packet whose payload would reach a host: so that what is left
-        after 40 of IPv6 and 8 of UDP is what an application may send."""
+        after 40 of IPv6 and 8 of UDP is what an application may send.
+        """
         peer = self.hosts.peers.get(identifier)
         if peer is None:
             raise unknown(identifier)
@@ -364,9 +363,7 @@ class Overlay:
                 errno.ENODEV, f"path drain: {what} is no uplink; there are {there or 'none'}"
             )
         if drained and all(up.drained or up in named for up in uplinks):
-            raise MhostError(
-                errno.EBUSY, f"path drain: without {what} no uplink would be left"
-            )
+            raise MhostError(errno.EBUSY, f"path drain: without {what} no uplink would be left")
         (self._drained.add if drained else self._drained.discard)(what)
         self.look()
         return [f"{up.l3} {self.locator_text(up.locator)}" for up in named]

@@ -956,7 +956,9 @@ class Peer:
                 path.room_asked += 1
                 self._probe(path, now, path.room - _PROBE_OVERHEAD)
             else:  # smaller ones were answered
-                self._around.event(self, "path", f"{self.text(path)}: {path.room} octets too many")
+                self._around.event(
+                    self, "path", f"{self.text(path)}: {path.room} octets too many"
+                )
                 path.room = min(path.room, ROOM_MIN)
                 self._around.changed(self)
         if plain:

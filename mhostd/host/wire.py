@@ -180,8 +180,10 @@ def _emit(message: Message) -> bytes:
             kind, body = _PROBE, _NONCE.pack(nonce)
             if pad > _MESSAGE.size:
                 rest = pad - _MESSAGE.size
-                return _MESSAGE.pack(kind, len(body)) + body + (
-                    _MESSAGE.pack(_PADDING, rest) + bytes(rest)
+                return (
+                    _MESSAGE.pack(kind, len(body))
+                    + body
+                    + (_MESSAGE.pack(_PADDING, rest) + bytes(rest))
                 )
         case ProbeReply(nonce, observed, port):
             kind = _REPLY

@@ -58,7 +58,9 @@ class Admin:
                 log.info("l3 %s: %s", name, "registered" if up else "removed")
             case PathDrain(what=what, undo=undo):
                 found = self._has_identity().drain(what, not undo)
-                log.info("path %s: %s", "undrain" if undo else "drain", ", ".join(found) or what)
+                log.info(
+                    "path %s: %s", "undrain" if undo else "drain", ", ".join(found) or what
+                )
                 return found
         return None
 

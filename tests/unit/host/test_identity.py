@@ -42,7 +42,7 @@ def test_a_key_and_its_text() -> None:
     me = Identity.from_private(bytes(range(32)))
     assert len(me.public) == 32
     assert me.identifier == identity.identifier_of(me.public)
-    assert Identity.from_private(me.private_octets()) .public == me.public
+    assert Identity.from_private(me.private_octets()).public == me.public
     assert identity.key_pton(identity.key_ntop(me.public)) == me.public
     assert ipaddress.ip_address(identity.identifier_ntop(me.identifier)).packed == me.identifier
     assert Identity.generate().public != Identity.generate().public

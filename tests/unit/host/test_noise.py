@@ -73,7 +73,9 @@ def test_the_published_vector() -> None:
     assert ours.derive(b"x", 16) == theirs.derive(b"x", 16) != ours.derive(b"y", 16)
     for i, (plain, octets) in enumerate(TRANSPORT):
         sends, reads = (
-            (ours.initiator, theirs.initiator) if i % 2 == 0 else (theirs.responder, ours.responder)
+            (ours.initiator, theirs.initiator)
+            if i % 2 == 0
+            else (theirs.responder, ours.responder)
         )
         assert sends.encrypt(i // 2, b"", plain) == bytes.fromhex(octets)
         assert reads.decrypt(i // 2, b"", bytes.fromhex(octets)) == plain

@@ -64,7 +64,9 @@ def print_key(key: Row) -> None:
 def print_paths(paths: list[Row]) -> None:
     """Print one line for each path, the one that is taken marked."""
     for row in paths:
-        row["way"] = f"{'*' if row['active'] else ' '}{row['l3']} {row['device'] or ''}".rstrip()
+        row["way"] = (
+            f"{'*' if row['active'] else ' '}{row['l3']} {row['device'] or ''}".rstrip()
+        )
         row["loss"] = f"{100 * row['loss']:.1f}%"
     columns = ["host", "way", "source", "locator", "state", "rtt_ms", "loss", "pmtu", "reason"]
     print_rows(paths, [(key.upper(), key) for key in columns])
