@@ -29,6 +29,7 @@ from mhostd.eth import EthDevice
 from mhostd.fast import FastLane
 from mhostd.fast_peers import FastPeers
 from mhostd.host.directory import Directory, NoDirectory
+from mhostd.host.identity import Identity
 from mhostd.host.overlay import Overlay
 from mhostd.host.path import Uplink
 from mhostd.host.whereabouts import Whereabouts
@@ -468,7 +469,12 @@ class Daemon:
 async def close_directory(directory: Directory) -> None:
     """Take back what we said there; whoever cannot be told is not waited for."""
     closed = asyncio.get_running_loop().create_future()
-    directory.close(lambda: closed.done() or closed.set_result(None))
+
+    def done() -> None:
+        if not closed.done():
+            closed.set_result(None)
+
+    directory.close(done)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(closed, DIRECTORY_CLOSE_S)
 

@@ -25,7 +25,8 @@ TABLE = {
     "host.directory host.etcd",
     6: "host.hosts",
     7: "host.overlay",
-    8: "host.whereabouts directory_file directory_etcd etcd_gateway fast_peers tun eth lo host_udp host_key netlink resolver name_service privileges lock "
+    8: "host.whereabouts directory_file directory_etcd etcd_gateway "
+    "fast_peers tun eth lo host_udp host_key netlink resolver name_service privileges lock "
     "poller ipc.admin ipc.door ipc.show_paths",
     9: "fast ipc.events ipc.show",
     10: "ipc.pump",

@@ -188,8 +188,9 @@ class Overlay:
         return self.lane_number(peer, duplicate, failover), UDP_LEN_MAX - OVERHEAD
 
     def path_mtu(self, identifier: bytes) -> int:
-        """Octets of an IPv6 packet whose payload would reach a host: so that what is left
-        after 40 of IPv6 and 8 of UDP is what an application may send.
+        """Octets of an IPv6 packet whose payload would reach a host.
+
+        What is left after 40 of IPv6 and 8 of UDP is what an application may send.
         """
         peer = self.hosts.peers.get(identifier)
         if peer is None:

@@ -230,7 +230,7 @@ class Path:
             return
         if self.last is not None and before is not None and self.last.session == session:
             sent = confirmed.sent - self.last.sent
-            came = report.count - before.count
+            came = report.came - before.came
             if sent > 0:
                 share = min(1.0, max(0.0, 1 - came / sent))
                 self.loss += (share - self.loss) / 8

@@ -906,10 +906,11 @@ class Peer:
             path.heard_s = now
             self._try(path.way, session.seal(path.number, octets))
         active = self.active
-        if active is not None and over and active not in over and not active.probes:
-            # The peer takes another path: is there something wrong with ours?
-            if now - max(active.answered_s, active.heard_s) > 4 * REPORT_S:
-                self._probe(active, now)
+        if active is None or active in over or active.probes or not over:
+            return True
+        # The peer takes another path: is there something wrong with ours?
+        if now - max(active.answered_s, active.heard_s) > 4 * REPORT_S:
+            self._probe(active, now)
         return True
 
     def _listen(self, path: Path, now: float) -> None:

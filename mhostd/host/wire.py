@@ -127,12 +127,12 @@ class Report(NamedTuple):
 
     Attributes:
         path: number of it.
-        count: datagrams, doubles included.
+        came: datagrams, doubles included.
         highest: sequence number among them.
     """
 
     path: int
-    count: int
+    came: int
     highest: int
 
 
