@@ -22,6 +22,7 @@ from mhostd.options import (
     IPV6_V6ONLY,
     SOCK_DGRAM,
 )
+from mhostd.silence import SILENT_ERRNO
 from mhostd.sock import Client, Heard, Locator, Place, Sock, sock_called
 from mhostd.sockopt import SockOpts
 from mhostd.structs import ErrorReport, MhostProto, Proto
@@ -364,7 +365,7 @@ class AfMhost:
             return []
         silent = self._table.silence.silent((sa.id_no, sa.port), locators, now)
         if silent is not None:
-            self._table.faults.failed(silent, errno.ETIMEDOUT, now, sa.port)
+            self._table.faults.failed(silent, SILENT_ERRNO, now, sa.port)
         return locators
 
     def _heard(self, sk: Sock, sa: SockaddrMhost) -> Heard | None:

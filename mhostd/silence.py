@@ -8,12 +8,14 @@ once, and then it stays with the first.
 
 from __future__ import annotations
 
+import errno
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from mhostd.sock import Locator
 
 SILENT_S = 0.250  # RFC 8305 section 5, Connection Attempt Delay
+SILENT_ERRNO = errno.ETIMEDOUT  # what a locator is passed over for
 ASKED = 2  # datagrams without an answer that are needed as well
 PEERS_MAX = 4_096  # remembered, the one that was longest unused is forgotten first
 

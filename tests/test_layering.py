@@ -82,6 +82,7 @@ OUTSIDE = {
         "lock",
         "netlink",
         "ipc.door",
+        "ipc.events",
         "ipc.handover",
         "main",
         "privileges",

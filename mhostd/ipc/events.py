@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import zmq
 
@@ -29,6 +30,7 @@ class Events:
         Raises:
             MhostError: the path cannot be bound, or its group not set.
         """
+        self._path = Path(address.removeprefix("ipc://"))
         self._socket = context.socket(zmq.PUB)
         self._socket.sndhwm = BACKLOG_MESSAGES
         self._socket.linger = 0
@@ -53,3 +55,4 @@ class Events:
     def close(self) -> None:
         """Nobody is told any more."""
         self._socket.close()
+        self._path.unlink(missing_ok=True)

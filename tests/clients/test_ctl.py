@@ -52,7 +52,8 @@ def test_what_it_shows_is_so(bound, make_socket):
     assert (row["local"], row["peer"], row["peer_port"]) == ("*", "peer", 9)
     assert (row["pid"], row["uid"], row["lane"]) == (os.getpid(), os.getuid(), lane)
     l3 = {row["name"]: row for row in json.loads(mhostctl("l3", "-j")[1])}
-    assert set(l3) == {"host_inet", "host_inet6", "inet", "inet6", "testproto", "otherproto"}
+    own = {"inet", "inet6", "testproto", "otherproto", "mhost"}
+    assert set(l3) == {"host_inet", "host_inet6"} | own
     assert l3["inet"]["addresses"] == ["10.77.1.1"]
     assert l3["host_inet"]["own_udp"]
     assert l3["host_inet"]["host_addresses"] == ["127.0.0.1", "192.0.2.1", "10.77.1.254"]
