@@ -57,7 +57,10 @@ def main() -> None:
         a.ip("route add 198.18.0.2/32 via 192.0.2.2")
         a.start(config(1, 2).replace('"10.77.0.0/16"', '"10.77.0.0/16", "198.18.0.0/24"'))
         b.start(config(2, 1))
+        who = b.show("key")
+        a.mhostctl("hosts", "add", "bob", "--key", who["key"], "10.77.2.1", "192.0.2.2")
         bench = Bench(a, b, Path(directory))
+        bench.bob = who["identifier"]
         rows = [idle(a), *start_up(a)] if ROWS.search("idle daemon") else []
         rows += alternate(bench, rows_of_rates()) + round_trip_rows(bench)
         if ROWS.search("round trip, daemon lists"):

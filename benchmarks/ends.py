@@ -45,8 +45,12 @@ class Bench:
     """The two hosts, and the ends of a measurement on them."""
 
     def __init__(self, a: Host, b: Host, directory: Path) -> None:
-        """Build the programs in C in that directory."""
+        """Build the programs in C in that directory.
+
+        `bob` is the identifier of b, with which a is associated.
+        """
         self.a, self.b = a, b
+        self.bob = ""
         self._cores: dict[Host, str] = {}
         self._programs = build(directory)
 

@@ -41,6 +41,12 @@ def rows_of_rates() -> list[Measured]:
         lambda b: b.between(b.b, "10.77.2.1", "mhost", "sendmmsg"),
         lambda b: b.between(b.b, PEER["kernel"], "kernel", "send"), 12,
     )  # fmt: skip
+    # Against the row above, not against the kernel: what the association costs.
+    associated = Measured(
+        "two associated hosts, against two without",
+        lambda b: b.between(b.b, b.bob, "mhost", "sendmmsg"),
+        lambda b: b.between(b.b, "10.77.2.1", "mhost", "sendmmsg"), 0.4,
+    )  # fmt: skip
     rows = [
         Measured("sendto to a GRO peer", lambda b: b.sending("inet", "send", "gro"),
                  one_by_one, 15),
@@ -82,6 +88,8 @@ def rows_of_rates() -> list[Measured]:
                  lambda b: b.between(b.a, "127.0.0.1", "kernel", "send"), 12),
         two_hosts,
         apart(two_hosts),
+        associated,
+        apart(associated),
         Measured("delegated: sendmmsg to a GRO peer",
                  lambda b: b.sending("host_inet", "sendmmsg", "gro"), one_by_one, 8),
         Measured("delegated: recv from an ordinary sender",

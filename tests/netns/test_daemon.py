@@ -39,7 +39,7 @@ def test_a_stopped_daemon_leaves_no_device_address_route_socket_or_lock(host, nu
     assert host.run("ip", "-j", "route", "show", "table", "all").stdout == routes
     # `state` is what is to outlive it.
     assert {path.name for path in host.dir.iterdir()} == {"mhostd.toml", "mhostd.log", "state"}
-    assert {path.name for path in (host.dir / "state").iterdir()} == {"host.key"}
+    assert (host.dir / "state" / "host.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_kernel_gets_host_address_mtu_and_routes(host):

@@ -35,7 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 refused, 2 a bad command line, 3 no daemon answers.
     """
-    args = parser().parse_args(argv)
+    top = parser()
+    args, rest = top.parse_known_args(argv)
+    if rest and getattr(args, "change", None) == "add" and not rest[0].startswith("-"):
+        args.locators += rest  # argparse gives those behind an option to nobody
+    elif rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
     if args.verb == "config":
         return _config_check(args.file)
     if args.verb in ("run", "dev"):
