@@ -21,18 +21,21 @@ TABLE = {
     3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu "
     "host.handshake host.path host.session",
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost host.choose",
-    5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.peer "
+    5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.paths "
     "host.directory host.etcd",
-    6: "host.hosts",
-    7: "host.overlay",
-    8: "host.whereabouts directory_file directory_etcd etcd_gateway "
+    6: "host.association",
+    7: "host.traffic",
+    8: "host.peer",
+    9: "host.hosts",
+    10: "host.overlay",
+    11: "host.whereabouts directory_file directory_etcd etcd_gateway "
     "fast_peers tun eth lo host_udp host_key netlink resolver name_service privileges lock "
     "poller ipc.admin ipc.door ipc.show_paths",
-    9: "fast ipc.events ipc.show",
-    10: "ipc.pump",
-    11: "init directories ipc.calls ipc.handover",
-    12: "main",
-    13: "__main__",
+    12: "fast ipc.events ipc.show",
+    13: "ipc.pump",
+    14: "init directories ipc.calls ipc.handover",
+    15: "main",
+    16: "__main__",
 }
 RANKS = {f"mhostd.{name}": rank for rank, names in TABLE.items() for name in names.split()}
 RANKS["mhostd"] = -1

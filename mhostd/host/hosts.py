@@ -281,13 +281,13 @@ class Hosts:
                 peer.control(session, header, packet, way, now)
             elif header.type in (RESPONSE, COOKIE):
                 waiting = self._ids.get(header.id)
-                if waiting is None or not waiting.awaits(header.id):
+                if waiting is None or not waiting.association.awaits(header.id):
                     return DropReason.SHIM_NO_SESSION
                 peer = waiting
                 if header.type == RESPONSE:
                     peer.response(packet, way, now)
                 else:
-                    peer.cookie(packet, way, now)
+                    peer.association.cookie(packet, way)
             else:
                 return DropReason.SHIM_MALFORMED
         except WireError:
@@ -312,8 +312,8 @@ class Hosts:
         peer = peer_or_none or self._stranger(invitation.public)
         if peer is None:
             return DropReason.SHIM_REFUSED
-        if invitation.timestamp_ns <= peer.newest_ns:
-            if peer.invited_again(packet, way, now):
+        if invitation.timestamp_ns <= peer.association.newest_ns:
+            if peer.association.invited_again(packet, way, now):
                 return None
             return DropReason.SHIM_REPLAYED
         peer.invitation(packet, invitation, way, now)
@@ -325,7 +325,7 @@ class Hosts:
 
     def opened(
         self, local_id: int, number: int, seq: int, next_: int, inner: bytes,
-        way: Way | None, now: float,
+        way: Way, now: float,
     ) -> None:  # fmt: skip
         """The fast lane has opened a DATA packet and does not know what to do with it."""
         found = self._sessions.get(local_id)
