@@ -82,7 +82,6 @@ class Association:
         self._init_s = NEVER  # when the next INIT is due
         self._end_s = NEVER  # when another handshake is begun instead
         self._race: deque[Path] = deque()
-        self._sent: dict[Path, float] = {}
         self._backoff_s = INIT_AGAIN_S
         self.newest_ns = 0
         self._answered: tuple[bytes, bytes] | None = None  # an INIT and its RESPONSE
@@ -107,7 +106,6 @@ class Association:
         self._initiation = Initiation(
             self._ids.us, self._public, self._ids.new_id(), self._ids.timestamp()
         )
-        self._sent.clear()
         self._race = deque(self._paths.ordered())
         self._end_s = now + max(self._backoff_s, RACE_S * len(self._race) + 0.1)
         self._backoff_s = min(2 * self._backoff_s, INIT_AGAIN_MAX_S)
@@ -124,7 +122,6 @@ class Association:
             except MhostError as err:
                 path.turn(State.FAILED, err.strerror, now)
                 continue
-            self._sent[path] = now
             self._init_s = now + RACE_S
             break
         self._due(now)
@@ -160,8 +157,6 @@ class Association:
         self._use(session)
         path = self._paths.of(way, now)
         if path is not None:
-            if path in self._sent:
-                path.rtt_sample(now - self._sent[path])
             self._paths.works_now(path, "handshake answered", now)
         self._told(now)
 

@@ -78,7 +78,7 @@ def order(paths: Iterable[Path]) -> list[Path]:
 
 def _key(path: Path) -> tuple[int, float, tuple[int, ...]]:
     if path.state is State.WORKS:
-        return int(path.drained), 0.0, path.rank
+        return int(path.drained), float(path.doubted), path.rank
     if path.state is State.NEW:
         return 2, 0.0, path.rank
     return 3, -path.answered_s, path.rank

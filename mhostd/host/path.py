@@ -20,7 +20,8 @@ IDLE_PROBE_S = 30.0  # RFC 8085 section 3.5: not more than one in 15 s
 HOLD_S = 2.0  # how long a better path must have worked until we go back to it
 HOLD_MAX_S = 60.0
 STEADY_S = 60.0  # after so long without a failure its hold is HOLD_S again
-RTT_FIRST_S = 0.2  # until it was measured
+RTT_FIRST_S = 1.0  # of an answer, until one was measured (RFC 6298 section 2.1)
+_LATE_MAX = 8  # probes that were given up and may be answered still
 PROBE_BACKOFF_MAX_S = 15.0
 _MARKS = 256
 
@@ -105,10 +106,12 @@ class Path:
         loss: share of what was sent over it, smoothed, 0..1.
         rx_octets, tx_octets: before it was validated, for the limit of 3 times.
         probes: those without an answer, when they were sent, by nonce.
+        late: the same of those that were given up.
         probe_s: when the next is due.
         unanswered: in a row.
         marks: what was sent and not reported, oldest first.
         hold_s: how long it must work until it is preferred again.
+        doubted_s: when another one by the same interface failed last.
     """
 
     number: int
@@ -128,6 +131,7 @@ class Path:
     probed: int = 0
     answered: int = 0
     probes: dict[int, tuple[float, int]] = field(default_factory=dict)
+    late: dict[int, tuple[float, int]] = field(default_factory=dict)
     probe_s: float = 0.0
     unanswered: int = 0
     marks: deque[Mark] = field(default_factory=deque)
@@ -138,16 +142,19 @@ class Path:
     failed_s: float = float("-inf")
     heard_s: float = float("-inf")
     answered_s: float = float("-inf")
+    doubted_s: float = float("-inf")
+
+    @property
+    def doubted(self) -> bool:
+        """Another one by the same interface has failed, and nothing has come since."""
+        return self.doubted_s > self.answered_s
 
     @property
     def silence_s(self) -> float:
         """How long an answer may take."""
+        if not self.srtt:
+            return RTT_FIRST_S
         return max(SILENCE_FLOOR_S, 2 * self.srtt + 4 * self.rttvar)
-
-    @property
-    def probe_timeout_s(self) -> float:
-        """How long the answer to a probe may take."""
-        return self.silence_s if self.srtt else RTT_FIRST_S
 
     def turn(self, state: State, reason: str, now: float) -> None:
         """It is in another state, or in this one for another reason."""
@@ -179,7 +186,7 @@ class Path:
 
     def answer(self, nonce: int, now: float) -> int | None:
         """A probe was answered: how many octets it was padded with, None if there is none."""
-        found = self.probes.pop(nonce, None)
+        found = self.probes.pop(nonce, None) or self.late.pop(nonce, None)
         if found is None:
             return None
         when_s, pad = found
@@ -194,9 +201,13 @@ class Path:
 
     def overdue(self, now: float) -> tuple[int, int]:
         """Give up probes that should have been answered: how many plain, how many padded."""
-        limit_s = self.probe_timeout_s
+        limit_s = self.silence_s
         late = [n for n, (when_s, _pad) in self.probes.items() if when_s + limit_s <= now]
-        padded = sum(1 for nonce in late if self.probes.pop(nonce)[1])
+        padded = sum(1 for nonce in late if self.probes[nonce][1])
+        for nonce in late:
+            if len(self.late) >= _LATE_MAX:
+                del self.late[next(iter(self.late))]
+            self.late[nonce] = self.probes.pop(nonce)
         plain = len(late) - padded  # a padded one may have been too large
         self.unanswered += plain
         return plain, padded

@@ -265,7 +265,7 @@ class Paths:
                 self.failed(path, err.strerror, now)
             self._schedule(path, now)
             return
-        path.probe_s = now + path.probe_timeout_s
+        path.probe_s = now + path.silence_s
         self.due_s = min(self.due_s, path.probe_s)
 
     def _schedule(self, path: Path, now: float) -> None:
@@ -280,7 +280,7 @@ class Paths:
     def answered(self, nonce: int, now: float) -> None:
         """A probe was."""
         for path in self.by_number.values():
-            if nonce in path.probes:
+            if nonce in path.probes or nonce in path.late:
                 pad = path.answer(nonce, now)
                 if pad:
                     path.room_asked = ROOM_ASKED  # it fits
@@ -316,6 +316,9 @@ class Paths:
             return
         self._owner.event("path", f"{self.text(path)} failed: {reason}")
         self.urgent_s = now + URGENT_S
+        for other in self.by_number.values():
+            if path.device and other.device == path.device:
+                other.doubted_s = now
         self.elect(now, f"{self.text(path)}: {reason}")
         self._owner.changed()
         for other in list(self.by_number.values()):
@@ -378,7 +381,7 @@ class Paths:
         due_s = NEVER
         for path in self.by_number.values():
             if path.probes:
-                due_s = min(due_s, min(path.probes.values())[0] + path.probe_timeout_s)
+                due_s = min(due_s, min(path.probes.values())[0] + path.silence_s)
             else:
                 due_s = min(due_s, path.probe_s)
         active = self.active

@@ -18,6 +18,7 @@ from mhostd.host.wire import Report, Reports, emit_messages
 
 TICK_S = 0.010
 COLD_S = 0.300  # without any it is not looked at any more
+MEASURE_S = 0.25  # how often the path that is taken is probed meanwhile
 COPIES_OCTETS_S = 12_500_000  # of copies on further paths, to one peer (RFC 8085, 3.1)
 COPIES_BURST_S = 0.1
 CAME_EVERY_S, CAME_MAX = 0.001, 1024  # what is kept of when datagrams came
@@ -110,9 +111,18 @@ class Traffic:
         if self._association.session is not None and now >= self._patient_s:
             for path in list(self._paths.by_number.values()):
                 self._listen(path, now)
+            self._measure(now)
         waits = any(path.marks for path in self._paths.by_number.values())
         if now - self._moved_s > COLD_S and not waits:
             self.cool()
+
+    def _measure(self, now: float) -> None:
+        """Know the round trip of the path that datagrams take, as what is late depends on it."""
+        active = self._paths.active
+        if active is None or active.probes or now - active.answered_s < MEASURE_S:
+            return
+        if now - self._moved_s < MEASURE_S and active.state is State.WORKS:
+            self._paths.probe(active, now)
 
     def _mark(self, now: float) -> bool:
         """Note what was sent by now; whether that is more than before."""
