@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,8 @@ TABLE = {
     "host.directory host.etcd",
     6: "host.hosts",
     7: "host.overlay",
-    8: "host.whereabouts directory_file directory_etcd etcd_gateway fast_peers tun eth lo host_udp host_key netlink resolver name_service privileges lock "
-    "poller ipc.admin ipc.door ipc.show_paths",
+    8: "host.whereabouts directory_file directory_etcd etcd_gateway fast_peers tun eth lo "
+    "host_udp host_key netlink resolver name_service privileges lock poller ipc.admin ipc.door ipc.show_paths",
     9: "fast ipc.show",
     10: "ipc.pump",
     11: "init directories ipc.calls ipc.handover",
@@ -189,6 +190,15 @@ CLIENTS = sorted((ROOT / "clients" / "python" / "mhost").rglob("*.py"))
 @pytest.mark.parametrize("path", MODULES, ids=module_of)
 def test_a_module_imports_only_what_is_below_it(path):
     assert violations(module_of(path), path.read_text()) == []
+
+
+def test_the_table_of_the_documentation_is_this_one():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.partition("## Ranks")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", section, re.MULTILINE)
+    assert {int(rank): names.split(", ") for rank, names in rows} == {
+        rank: names.split() for rank, names in TABLE.items()
+    }
 
 
 def test_every_rank_belongs_to_a_module():
