@@ -27,7 +27,8 @@ TABLE = {
     6: "host.hosts",
     7: "host.overlay",
     8: "host.whereabouts directory_file directory_etcd etcd_gateway fast_peers tun eth lo "
-    "host_udp host_key netlink resolver name_service privileges lock poller ipc.admin ipc.door ipc.show_paths",
+    "host_udp host_key netlink resolver name_service privileges lock poller "
+    "ipc.admin ipc.door ipc.show_paths",
     9: "fast ipc.show",
     10: "ipc.pump",
     11: "init directories ipc.calls ipc.handover",
