@@ -148,6 +148,7 @@ def mhost_init(
     if identity is not None:
         strangers = config.host.accept == "any"
         overlay = Overlay(l3, table, udp, identity, random, realtime_ns, strangers)
+        overlay.duplicate = config.host.policy == "duplicate"
     stack = Stack(core, table, af_mhost, udp, overlay)
 
     for dev in (lo, tun, *ethernet):

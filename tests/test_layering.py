@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,6 +196,15 @@ CLIENTS = sorted((ROOT / "clients" / "python" / "mhost").rglob("*.py"))
 @pytest.mark.parametrize("path", MODULES, ids=module_of)
 def test_a_module_imports_only_what_is_below_it(path):
     assert violations(module_of(path), path.read_text()) == []
+
+
+def test_the_table_of_the_documentation_is_this_one():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.partition("## Ranks")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", section, re.MULTILINE)
+    assert {int(rank): names.split(", ") for rank, names in rows} == {
+        rank: names.split() for rank, names in TABLE.items()
+    }
 
 
 def test_every_rank_belongs_to_a_module():

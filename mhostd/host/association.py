@@ -82,6 +82,7 @@ class Association:
         self._init_s = NEVER  # when the next INIT is due
         self._end_s = NEVER  # when another handshake is begun instead
         self._race: deque[Path] = deque()
+        self._sent: list[Path] = []  # over which INIT went
         self._backoff_s = INIT_AGAIN_S
         self.newest_ns = 0
         self._answered: tuple[bytes, bytes] | None = None  # an INIT and its RESPONSE
@@ -106,6 +107,7 @@ class Association:
         self._initiation = Initiation(
             self._ids.us, self._public, self._ids.new_id(), self._ids.timestamp()
         )
+        self._sent.clear()
         self._race = deque(self._paths.ordered())
         self._end_s = now + max(self._backoff_s, RACE_S * len(self._race) + 0.1)
         self._backoff_s = min(2 * self._backoff_s, INIT_AGAIN_MAX_S)
@@ -122,6 +124,7 @@ class Association:
             except MhostError as err:
                 path.turn(State.FAILED, err.strerror, now)
                 continue
+            self._sent.append(path)
             self._init_s = now + RACE_S
             break
         self._due(now)
@@ -156,7 +159,7 @@ class Association:
         self._backoff_s = INIT_AGAIN_S
         self._use(session)
         path = self._paths.of(way, now)
-        if path is not None:
+        if path in self._sent:  # from elsewhere it proves nothing of a path
             self._paths.works_now(path, "handshake answered", now)
         self._told(now)
 
@@ -183,12 +186,13 @@ class Association:
         self._answer(way)
         self._due(now)
 
-    def invited_again(self, packet: bytes, way: Way, now: float) -> bool:
+    def invited_again(self, packet: bytes, way: Way) -> bool:
         """The same INIT over another path, or once more: the same answer."""
         if self._answered is None or packet[HLEN : -2 * MAC_LEN] != self._answered[0]:
             return False
-        path = self._paths.of(way, now)
-        self._answered_ways.add(path.way if path else way)
+        path = self._paths.at(way)
+        if path is not None:  # what anybody may repeat makes no path
+            self._answered_ways.add(path.way)
         self._answer(way)
         return True
 

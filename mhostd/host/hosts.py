@@ -313,7 +313,7 @@ class Hosts:
         if peer is None:
             return DropReason.SHIM_REFUSED
         if invitation.timestamp_ns <= peer.association.newest_ns:
-            if peer.association.invited_again(packet, way, now):
+            if peer.association.invited_again(packet, way):
                 return None
             return DropReason.SHIM_REPLAYED
         peer.invitation(packet, invitation, way, now)

@@ -18,7 +18,7 @@ from mhostd.host.hosts import Hosts, unknown
 from mhostd.host.identity import Identity, identifier_ntop, identifier_of
 from mhostd.host.path import Path, Uplink, Way
 from mhostd.host.peer import Peer
-from mhostd.host.wire import OVERHEAD, PORT
+from mhostd.host.wire import L3_NAME, OVERHEAD, PORT
 from mhostd.l3.address import inet6_ntop, inet6_pton
 from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
 from mhostd.mhost_table import MhostTable
@@ -44,7 +44,7 @@ from mhostd.uapi import (
 from mhostd.udp.header import UDP_HLEN, UDP_LEN_MAX
 from mhostd.udp.udp_mhost import UdpMhost
 
-NAME = "mhost"
+NAME = L3_NAME
 PREFIXES = ((bytes.fromhex("20010020") + bytes(12), 28),)  # RFC 7343 section 2
 
 _IPV6_HLEN = 40
@@ -66,6 +66,7 @@ class Overlay:
         sk: the socket on the association port.
         device_mtu: octets of L3 packet that an interface takes; main fills it in.
         kernel_routes: whether the host kernel has a route to a locator by an interface.
+        duplicate: what hosts do that are named without a policy.
         sink: is given what happens, for whoever listens.
         directory_ask: no path to that peer works (whereabouts.py fills these in).
         directory_say: we are somewhere else.
@@ -108,6 +109,7 @@ class Overlay:
         self.directory_say: Callable[[], None] = lambda: None
         self.met: Callable[[Peer], None] = lambda _peer: None
         self.missed: Callable[[Peer], None] = lambda _peer: None
+        self.duplicate = False
         self.lane_changed: Callable[[Peer], None] = lambda _peer: None
         self.lane_forget: Callable[[Peer], None] = lambda _peer: None
         self.lane_number: Callable[[Peer, bool, bool], bytes] | None = None

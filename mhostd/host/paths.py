@@ -25,6 +25,10 @@ DUPLICATES_MAX = 4  # paths that one datagram takes
 URGENT_S = 0.500  # after a path failed one unanswered probe says enough of another
 ROOM_ASKED = 3  # padded probes without an answer after which a path is thought narrower
 ROOM_MIN = 1280 - 48  # octets of UDP payload: what every path of IPv6 takes (RFC 8200)
+CREDIT_TIMES = 3  # octets to an address that has not answered, for each that came
+CREDIT_MAX = 1_000  # (RFC 9000 section 8.1)
+CREDIT_AGAIN_S = 0.25
+NEVER_S = float("-inf")
 MISSES = 2  # unanswered probes otherwise
 _PROBE_OVERHEAD = HLEN + TAG_LEN + 11  # of a probe's packet, the padding left out
 
@@ -106,6 +110,7 @@ class Paths:
         self.active: Path | None = None
         self.last_switch: Switch | None = None
         self.urgent_s = float("-inf")
+        self._credit = CREDIT_MAX  # octets that may go where nobody has answered yet
         self.due_s = NEVER
 
     def ordered(self) -> list[Path]:
@@ -247,12 +252,22 @@ class Paths:
 
     # --- probes, failures, choice
 
+    def came(self, octets: int) -> None:
+        """The peer has sent that much: so far may we believe where it says it is."""
+        self._credit = min(CREDIT_MAX, self._credit + CREDIT_TIMES * octets)
+
     def probe(self, path: Path, now: float, pad: int = 0) -> None:
         """Ask whether a path works, with that many octets of padding."""
         nonce = self._net.nonce()
         packet = self._owner.seal(path, [Probe(nonce, pad)])
         if packet is None:
             return
+        if path.answered_s == NEVER_S:
+            if len(packet) > self._credit:
+                path.probe_s = now + CREDIT_AGAIN_S
+                self.due_s = min(self.due_s, path.probe_s)
+                return
+            self._credit -= len(packet)
         path.probe(nonce, now, pad)
         try:
             self._net.transmit(path.way, packet)

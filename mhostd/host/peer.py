@@ -405,6 +405,7 @@ class Peer:
     ) -> None:
         """A CONTROL packet; NoiseError or WireError if it is not the peer's."""
         octets, newest = session.open(header, packet)
+        self.net.came(len(packet))
         path = self.net.of(way, now)
         self.used_s = now
         self.association.authentic(session, path, now)

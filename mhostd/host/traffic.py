@@ -18,6 +18,7 @@ from mhostd.host.wire import Report, Reports, emit_messages
 
 TICK_S = 0.010
 COLD_S = 0.300  # without any it is not looked at any more
+REPORTS_MAX = 64  # in one packet
 MEASURE_S = 0.25  # how often the path that is taken is probed meanwhile
 COPIES_OCTETS_S = 12_500_000  # of copies on further paths, to one peer (RFC 8085, 3.1)
 COPIES_BURST_S = 0.1
@@ -117,7 +118,7 @@ class Traffic:
             self.cool()
 
     def _measure(self, now: float) -> None:
-        """Know the round trip of the path that datagrams take, as what is late depends on it."""
+        """Know the round trip of the path that is taken: what is late depends on it."""
         active = self._paths.active
         if active is None or active.probes or now - active.answered_s < MEASURE_S:
             return
@@ -146,11 +147,12 @@ class Traffic:
             return False
         self._reported_s = session.heard_s = now
         before = {number: count for number, count, _highest in session.reported}
+        news = [each for each in received if each not in session.reported]
         session.reported = received
-        octets = emit_messages([Reports(tuple(Report(*each) for each in received))])
+        octets = emit_messages([Reports(tuple(Report(*each) for each in news[:REPORTS_MAX]))])
         paths = self._paths
         over: list[Path] = []
-        for number, count, _highest in received:
+        for number, count, _highest in news:
             path = paths.theirs.get(number, paths.active)
             if count != before.get(number) and path is not None and path not in over:
                 over.append(path)

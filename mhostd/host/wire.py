@@ -22,6 +22,7 @@ from typing import NamedTuple
 from mhostd.host.noise import MESSAGE1_LEN, MESSAGE2_LEN
 from mhostd.sock import Locator
 
+L3_NAME = "mhost"  # of the L3 protocol whose addresses are identifiers
 PORT = 64678  # "mhost" on a telephone's keys; beyond the ephemeral ports of Linux
 VERSION = 1
 INIT, RESPONSE, COOKIE, CONTROL, DATA = 1, 2, 3, 4, 5

@@ -91,5 +91,6 @@ class Admin:
                 f"`mhostctl hosts del {name}` first",
             )
         self._table.insert_sockaddr_id(name, [itself])
-        overlay.name(name, public, locators, policy == "duplicate")
+        duplicate = policy == "duplicate" if policy else overlay.duplicate
+        overlay.name(name, public, locators, duplicate)
         log.info("host %s: key %s, %s", name, key, ", ".join(texts) or "no locator")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from mhostd import native
 from mhostd.cmsg import pack_cmsgs
 from mhostd.errors import DropReason, End, MhostError
+from mhostd.host.identity import is_identifier
+from mhostd.host.wire import L3_NAME
 from mhostd.ip_cmsg import (
     NO_COOKIE,
     IpcmCookie,
@@ -236,6 +238,9 @@ class UdpMhost:
     def udp_mhost_queue_rcv(self, sk: Sock, datagram: Datagram) -> End:
         """Queue a datagram on its socket, whichever UDP it came through."""
         source = datagram.source
+        proto = self._table.protos.get(datagram.l3)
+        if proto is not None and proto.name != L3_NAME and is_identifier(source.address):
+            return DropReason.IP_INVALID_SOURCE  # only an association proves an identifier
         locator = Locator(source.family, source.address, source.scope_id)
         self._table.faults.heard(locator, source.port)
         if sk.peer is not None and not self._is_peer(sk.peer, locator, source.port):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from itertools import count
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +13,12 @@ import pytest
 
 from mhostd import uapi
 from mhostd.config import parse_config
-from mhostd.init import check_config
+from mhostd.dev import NetCore, NetDevice
+from mhostd.host.identity import Identity, key_ntop
+from mhostd.host.peer import Switch
+from mhostd.init import check_config, mhost_init
 from mhostd.ipc.show import Show
+from mhostd.ipc.show_paths import ShowPaths
 from mhostd.sock import Client
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "ipc.md").read_text()
@@ -150,11 +155,63 @@ def test_the_example_of_a_reading_verb_has_the_keys_of_the_code(show, verb):
     assert keys_of(json.loads(example[1])) == keys_of(value)
 
 
+@pytest.fixture
+def show_paths():
+    """Verbs of a host with a key that knows another one."""
+    us, rover = (Identity.from_private(bytes([i] * 32)) for i in (1, 2))
+    config = parse_config(
+        f"""
+    [tun.inet]
+    address = "10.77.1.1/24"
+    host_address = "10.77.1.2"
+    [hosts]
+    rover = {{ key = "{key_ntop(rover.public)}", locators = ["10.77.1.3"] }}
+    plain = ["10.77.1.4"]
+    """
+    )
+    tun = NetDevice("mhost0", 1500)
+    stack = mhost_init(config, NetCore(), tun=tun, identity=us, random=bytes_of_a_count())
+    assert stack.overlay is not None
+    stack.overlay.look()
+    return ShowPaths(stack.overlay, stack.table)
+
+
+def bytes_of_a_count():
+    """Octets that are never the same."""
+    numbers = count(1)
+    return lambda n: next(numbers).to_bytes(n, "big")
+
+
+def example_of(verb: str) -> object:
+    example = re.search(rf"^`{verb}`, an .*?```json\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL)
+    assert example is not None
+    return json.loads(example[1])
+
+
+def test_the_examples_of_associated_hosts_have_the_keys_of_the_code(show_paths):
+    assert keys_of(example_of("key")) == keys_of(show_paths.key())
+    paths = show_paths.paths(0.0)
+    assert keys_of(example_of("paths")) == keys_of(paths)
+    explain, example = show_paths.explain("rover", 0.0), example_of("explain")
+    assert keys_of(explain["candidates"]) == keys_of(paths)
+    assert isinstance(example, dict)
+    assert list(example) == list(explain)
+    assert list(example["last_switch"]) == list(Switch._fields)
+    plain = show_paths.explain("plain", 0.0)
+    assert list(plain) == ["host", "association", "candidates"]
+    assert list(plain["candidates"][0]) == ["locator", "l3", "active", "reason"]
+    identity = example_of("hosts")[1]["identity"]  # type: ignore[index]
+    peer = show_paths.explain("rover", 0.0)
+    assert list(identity) == [key for key in peer if key in identity]
+
+
 def test_every_reading_verb_has_an_example_that_is_json():
     section = TEXT.partition("## 10.")[2].partition("## 11.")[0]
     verbs = re.findall(r"^`(\w+)`, an ", section, re.MULTILINE)
-    plain = ["status", "sockets", "hosts", "l3", "routes", "counters", "drops"]
-    assert verbs == [*plain, "key", "paths", "explain"]
+    assert verbs == [
+        "status", "sockets", "hosts", "l3", "routes", "counters",
+        "key", "paths", "explain", "drops",
+    ]  # fmt: skip
     for example in re.findall(r"```json\n(.*?)```", section, re.DOTALL):
         json.loads(example)
 
