@@ -16,11 +16,15 @@ FUZZ_APT := clang libclang-rt-14-dev
 FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c udp.c) \
 	$(addprefix clients/c/,app_lane.c msgpack.c zmtp.c)
 
-.PHONY: all demo test test-all test-walk programs bench asan fuzz check format setup clean
+.PHONY: all demo demo-failover test test-all test-walk programs bench bench-failover matplotlib \
+	asan fuzz check format setup clean
 all: check test
 
 demo: setup
 	$(BIN)/python demo
+
+demo-failover: setup matplotlib  # the picture is build/failover.png
+	$(BIN)/python demo/failover.py
 
 test: check programs asan fuzz  # the gate
 	$(BIN)/pytest -q -m "not slow"
@@ -34,10 +38,15 @@ test-walk: setup programs  # what the walk does without the native core
 programs:  # of Debian, which the tests run on our sockets
 	@$(call apt,$(TEST_APT))
 
-bench: setup programs  # with the picture of the README
+bench: setup programs matplotlib  # with the picture of the README
+	$(BIN)/python benchmarks
+
+bench-failover: setup  # what a stream loses when a link does; RUNS=5 EVENTS=silent KINDS=mhost
+	$(BIN)/python benchmarks/failover
+
+matplotlib: setup
 	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
 		|| $(BIN)/pip install -q --disable-pip-version-check '.[bench]'
-	$(BIN)/python benchmarks
 
 asan: setup  # the C extension under AddressSanitizer and UBSan
 	@echo "native: AddressSanitizer and UBSan"

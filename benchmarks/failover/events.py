@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from lab import Armed, Host, addresses, batch
+from lab import BIN, Armed, Host, addresses, batch
 
 NEVER_SEEN = 101  # the last octet of a's new addresses; b's is one more
 
@@ -33,6 +33,11 @@ class Event(NamedTuple):
 def down(host: str, device: str, after_s: float = 0.0) -> Step:
     """A device without its carrier, or a device of the host set down."""
     return Step(host, f"ip link set {device} down", after_s)
+
+
+def mhostctl(host: str, arguments: str) -> Step:
+    """What a host's daemon is told."""
+    return Step(host, f"{BIN}/mhostctl {arguments}")
 
 
 def ports(link: int, state: int) -> Step:
@@ -61,7 +66,7 @@ def moved(host: str) -> Step:
 
 
 EVENTS = (
-    Event("planned", (Step("a", "mhostctl path drain eth0"), down("a", "eth0", 1.0))),
+    Event("planned", (mhostctl("a", "path drain eth0"), down("a", "eth0", 1.0))),
     Event("carrier-a", (down("a", "eth0"),)),
     Event("carrier-b", (down("b", "eth0"),)),
     Event("carrier-peer", (down("net", "a0"),)),

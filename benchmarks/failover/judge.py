@@ -55,9 +55,9 @@ class Arrivals:
         pairs = itertools.pairwise(self.first.values())
         return [each - last for last, each in pairs if from_ns < each <= to_ns]
 
-    def longest_ms(self, from_ns: int, to_ns: int, end_ns: int) -> float:
-        """The longest interval, infinite if nothing comes in the last of the stream."""
-        if not any(at_ns > end_ns - TAIL_NS for at_ns in self.first.values()):
+    def longest_ms(self, from_ns: int, to_ns: int) -> float:
+        """The longest interval, infinite if nothing comes in the last of that time."""
+        if not any(to_ns - TAIL_NS < at_ns <= to_ns for at_ns in self.first.values()):
             return math.inf
         return max(self.gaps(from_ns, to_ns), default=0) / 1e6
 
@@ -71,7 +71,7 @@ def judge(arrivals: Arrivals, times: Times) -> Damage:
     """The longest gap of the time since the event, less that of the time before it."""
     start_ns, event_ns, end_ns = times
     quiet_ms = max(arrivals.gaps(start_ns + START_NS, event_ns), default=0) / 1e6
-    gap_ms = arrivals.longest_ms(event_ns, end_ns, end_ns) - quiet_ms
+    gap_ms = arrivals.longest_ms(event_ns, end_ns) - quiet_ms
     return Damage(
         max(0.0, gap_ms),
         len(arrivals.lost(start_ns, end_ns - TAIL_NS, start_ns)),
