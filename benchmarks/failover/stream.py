@@ -38,7 +38,7 @@ HELLO_EVERY_S = 0.02
 HELLO_TIMEOUT_S = 15.0
 HEADER = struct.Struct("=QQ")
 PADDING = bytes(SIZE - HEADER.size)
-IPPROTO_MPTCP = 262
+IPPROTO_MPTCP, SOL_MPTCP, MPTCP_INFO = 262, 284, 1
 
 
 class Datagrams:
@@ -55,6 +55,10 @@ class Datagrams:
         """Send one; OSError as it comes."""
         self.sock.send(payload)
 
+    def ready(self) -> bool:
+        """A datagram that has come is enough."""
+        return True
+
     def receive(self) -> Iterator[bytes]:
         """What has come; OSError as it comes."""
         while True:
@@ -69,26 +73,37 @@ class Stream:
 
     def __init__(self, near: str, far: str) -> None:
         """Connect to the far end, or wait for it if it has no name."""
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.sock.bind((near, 0 if far else PORT))
-        if far:
-            deadline = time.monotonic() + HELLO_TIMEOUT_S
-            while self.sock.connect_ex((far, PORT)) and time.monotonic() < deadline:
-                time.sleep(HELLO_EVERY_S)
-        else:
-            self.sock.listen()
-            self.sock, _address = self.sock.accept()
+        deadline = time.monotonic() + HELLO_TIMEOUT_S
+        self.sock = self._bound(near, 0 if far else PORT)
+        while far and self.sock.connect_ex((far, PORT)) and time.monotonic() < deadline:
+            time.sleep(HELLO_EVERY_S)
+            self.sock.close()  # once refused, it would be plain TCP
+            self.sock = self._bound(near, 0)
+        if not far:
+            self._listening = self.sock  # for the second subflow
+            self._listening.listen()
+            self.sock, _address = self._listening.accept()
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
         self._unsent = bytearray()
         self._part = bytearray()
+
+    @staticmethod
+    def _bound(near: str, port: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((near, port))
+        return sock
 
     def send(self, payload: bytes) -> None:
         """Send one, or as much as fits; the rest goes with a later one."""
         self._unsent += payload
         with contextlib.suppress(BlockingIOError):
             del self._unsent[: self.sock.send(self._unsent)]
+
+    def ready(self) -> bool:
+        """With a second subflow (struct mptcp_info of linux/mptcp.h begins with how many)."""
+        return self.sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 1)[0] > 0
 
     def receive(self) -> Iterator[bytes]:
         """The messages that are whole."""
@@ -109,16 +124,27 @@ class End:
         self.errors: Counter[str] = Counter()
 
     def greet(self) -> None:
-        """Send until something has come."""
+        """Send until something has come, and the link is ready."""
+        heard = False
         deadline = time.monotonic() + HELLO_TIMEOUT_S
         while time.monotonic() < deadline:
             self._send(HELLO)
-            if self._wait(HELLO_EVERY_S) and any(True for _ in self._received()):
+            time.sleep(HELLO_EVERY_S)
+            if self._wait(0):
+                heard |= bool(list(self._received()))
+            if heard and self.link.ready():
                 break
         else:
-            sys.exit(f"nothing came in {HELLO_TIMEOUT_S:g} s: {dict(self.errors)}")
-        self._send(HELLO)
+            sys.exit(
+                f"nothing came, or one subflow, in {HELLO_TIMEOUT_S:g} s: {dict(self.errors)}"
+            )
+
+    def await_line(self) -> str:
+        """Go on greeting until there is a line to be read, and read it."""
+        while not select.select([sys.stdin], [], [], HELLO_EVERY_S)[0]:
+            self._send(HELLO)
         self.errors.clear()
+        return sys.stdin.readline()
 
     def run(self, start_ns: int, end_ns: int) -> int:
         """Send one datagram each millisecond.
@@ -196,7 +222,7 @@ def main() -> None:
     end = End(opened(kind, *names))
     end.greet()
     print("ready", flush=True)
-    start_ns, end_ns, path = sys.stdin.readline().split()
+    start_ns, end_ns, path = end.await_line().split()
     gc.disable()
     sent = end.run(int(start_ns), int(end_ns))
     with open(path, "wb") as file:
