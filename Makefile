@@ -18,11 +18,15 @@ FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c shim.c sipha
 
 SIM := 10000
 
-.PHONY: all demo test test-all test-walk programs bench bench-failover sim asan fuzz check format setup clean
+.PHONY: all demo demo-failover test test-all test-walk programs bench bench-failover matplotlib \
+	sim asan fuzz check format setup clean
 all: check test
 
 demo: setup
 	$(BIN)/python demo
+
+demo-failover: setup matplotlib  # the picture is build/failover.png
+	$(BIN)/python demo/failover.py
 
 test: check programs asan fuzz  # the gate
 	$(BIN)/pytest -q -m "not slow"
@@ -37,13 +41,15 @@ programs:  # of Debian, which the tests run on our sockets
 	@$(call apt,$(TEST_APT))
 	@$(call apt_stopped,etcd-server,etcd)
 
-bench: setup programs  # with the picture of the README
-	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
-		|| $(BIN)/pip install -q --disable-pip-version-check '.[bench]'
+bench: setup programs matplotlib  # with the picture of the README
 	$(BIN)/python benchmarks
 
-bench-failover: setup  # what a stream sees when its network goes; RUNS=5 is shorter
+bench-failover: setup  # what a stream loses when a link does; RUNS=5 EVENTS=silent KINDS=mhost
 	$(BIN)/python benchmarks/failover
+
+matplotlib: setup
+	@$(BIN)/python -c "import matplotlib" 2>/dev/null \
+		|| $(BIN)/pip install -q --disable-pip-version-check '.[bench]'
 
 sim: setup  # random scenarios of hosts on the move, on a virtual clock; SIM=100000 for more
 	$(BIN)/python tests/sim/hosts $(SIM)

@@ -88,6 +88,12 @@ class Host:
         if done.returncode:
             raise RuntimeError(f"ip {arguments}: {done.stderr.strip()}")
 
+    def batch(self, *lines: str) -> None:
+        """Change links, addresses and routes at once."""
+        done = self.run("sh", "-c", batch(*lines), check=False)
+        if done.returncode:
+            raise RuntimeError(f"ip {lines}: {done.stderr.strip()}")
+
     def sysctl(self, name: str, value: int) -> None:
         """Set a variable of this namespace."""
         path = "/proc/sys/" + name.replace(".", "/")
@@ -98,6 +104,10 @@ class Host:
         process = subprocess.Popen(self.command(*argv), env=self.env, **options)
         self.processes.append(process)
         return process
+
+    def armed(self, command: str) -> Armed:
+        """Have a command of the shell ready, so that it runs at once when it is told to."""
+        return Armed(self, command)
 
     def start(self, config: str) -> None:
         """Start mhostd and wait until it answers.
@@ -192,6 +202,36 @@ class App:
         return answer["value"]
 
 
+class Armed:
+    """A command whose process has been made, and waits."""
+
+    def __init__(self, host: Host, command: str) -> None:
+        """Have the shell of that host wait for a line before it runs the command."""
+        self.command = command
+        self._process: subprocess.Popen[str] = host.popen(
+            "sh", "-c", f"read _ && exec {command}", stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def fire(self) -> int:
+        """Run it, and do not wait.
+
+        Returns:
+            When, in ns of CLOCK_MONOTONIC.
+        """
+        assert self._process.stdin is not None
+        at_ns = time.monotonic_ns()
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return at_ns
+
+    def check(self) -> None:
+        """Wait for its end; RuntimeError if it went wrong."""
+        _out, err = self._process.communicate(timeout=30)
+        if self._process.returncode:
+            raise RuntimeError(f"{self.command}: {err.strip()}")
+
+
 class Lab:
     """Some hosts and the links between them."""
 
@@ -221,11 +261,12 @@ class Lab:
         self.hosts[name] = host
         return host
 
-    def link(self, a: Host, b: Host, name: str = "eth0") -> None:
-        """Join two hosts by a veth pair, which has the same name at both ends."""
-        a.run("ip", "link", "add", name, "type", "veth", "peer", "name", name, "netns", _pid(b))
-        for host in (a, b):
-            host.ip(f"link set {name} up")
+    def link(self, a: Host, b: Host, name: str = "eth0", at_b: str = "") -> None:
+        """Join two hosts by a veth pair, which has the same name at both ends or another."""
+        at_b = at_b or name
+        a.run("ip", "link", "add", name, "type", "veth", "peer", "name", at_b, "netns", _pid(b))
+        a.ip(f"link set {name} up")
+        b.ip(f"link set {at_b} up")
 
     def close(self) -> None:
         """End everything."""
@@ -234,38 +275,9 @@ class Lab:
         self._directory.cleanup()
 
 
-def two_links(lab: Lab) -> tuple[Host, Host, Host]:
-    """Two hosts with two links between them, each a bridge in a third namespace.
-
-    Link i is eth{i} of both; the bridge's ports are a{i} and b{i}, so that one can be
-    stopped while both ends still see a carrier.
-
-    Returns:
-        The hosts a and b, and the network between them.
-    """
-    a, b, net = lab.host("a"), lab.host("b"), lab.host("net")
-    for i in (0, 1):
-        net.ip(f"link add br{i} type bridge")
-        net.ip(f"link set br{i} up")
-        for host in (a, b):
-            port = f"{host.name}{i}"
-            host.run(
-                "ip", "link", "add", f"eth{i}", "type", "veth", "peer", "name", port,
-                "netns", _pid(net),
-            )  # fmt: skip
-            net.ip(f"link set {port} master br{i}")
-            net.ip(f"link set {port} up")
-            host.ip(f"link set eth{i} up")
-    for host, number in ((a, 1), (b, 2)):
-        address(host, number)
-    return a, b, net
-
-
-def address(host: Host, number: int) -> None:
-    """The addresses of a host with two links."""
-    for i in (0, 1):
-        host.ip(f"addr add 10.{i + 1}.0.{number}/24 dev eth{i}")
-        host.ip(f"addr add fd0{i + 1}::{number}/64 dev eth{i} nodad")
+def batch(*lines: str, tool: str = "ip") -> str:
+    """The command of the shell that does all that with one `ip`, `bridge` or `tc`."""
+    return "\n".join([f"{tool} -batch - <<'.'", *lines, "."])
 
 
 def key_of(host: Host) -> str:
@@ -332,3 +344,35 @@ def two_hosts(lab: Lab) -> tuple[Host, Host]:
         host.ip(f"route add 10.77.{peer}.0/24 via 192.0.2.{peer}")
         host.ip(f"-6 route add fd77:{peer}::/64 via 2001:db8::{peer}")
     return a, b
+
+
+def two_links(lab: Lab) -> tuple[Host, Host, Host]:
+    """Two hosts with two links, eth0 and eth1, each by way of a bridge.
+
+    Returns:
+        a, b, and the host of the bridges br0 and br1, whose ports are a0, b0, a1 and b1.
+    """
+    a, b, net = lab.host("a"), lab.host("b"), lab.host("net")
+    net.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+    bridges = [f"link add br{n} type bridge mcast_snooping 0" for n in (0, 1)]
+    net.batch(*bridges, *(f"link set br{n} up" for n in (0, 1)))
+    for host, number in ((a, 1), (b, 2)):
+        host.sysctl("net.ipv6.conf.default.accept_dad", 0)
+        for n in (0, 1):
+            port = f"{host.name}{n}"
+            lab.link(host, net, f"eth{n}", port)
+            net.ip(f"link set {port} master br{n}")
+        host.batch(*(f"addr add {each}" for n in (0, 1) for each in addresses(number, n)))
+    return a, b, net
+
+
+def addresses(number: int, link: int, host: int = 0) -> list[str]:
+    """What host 1 or 2 has on a link of two_links(), as `ip addr add` takes it.
+
+    Args:
+        number: of the host.
+        link: 0 or 1.
+        host: what its addresses end with; 0 for the number.
+    """
+    last, net = host or number, link + 1
+    return [f"10.{net}.0.{last}/24 dev eth{link}", f"fd{net:02}::{last}/64 dev eth{link} nodad"]

@@ -1,98 +1,110 @@
-"""What happens to the network, and what that should cost at most."""
+"""What happens to the links of two hosts (two_links of the lab) while a stream goes on.
+
+Silent cuts leave the carrier at both ends. A bridge port that is disabled neither takes
+nor gives frames; one whose queue is a `blackhole` takes them, and gives none, so that the
+frames of one direction die.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from lab import Host
+from lab import BIN, Armed, Host, addresses, batch
+
+NEVER_SEEN = 101  # the last octet of a's new addresses; b's is one more
 
 
-@dataclass(frozen=True)
-class Event:
-    """One event.
+class Step(NamedTuple):
+    """A command of the shell on one of the hosts."""
 
-    Attributes:
-        name: of it.
-        happen: makes it happen: a, b, the network, kind of sender.
-        gap_ms: the longest gap that is wanted.
-        lost: how many datagrams, None if it does not matter.
-        kinds: which kinds of senders have it.
-    """
+    host: str
+    command: str
+    after_s: float = 0.0
+
+
+class Event(NamedTuple):
+    """What happens, and what it is done with."""
 
     name: str
-    happen: Callable[[Host, Host, Host, str], None]
-    gap_ms: float
-    lost: int | None
-    kinds: tuple[str, ...] = ("mhost", "mhost-duplicate", "mptcp", "kernel")
+    steps: tuple[Step, ...]
 
 
-def _planned(a: Host, _b: Host, _net: Host, _kind: str) -> None:
-    a.mhostctl("path", "drain", "eth0")
-    time.sleep(1)
-    a.ip("link set eth0 down")
+def down(host: str, device: str, after_s: float = 0.0) -> Step:
+    """A device without its carrier, or a device of the host set down."""
+    return Step(host, f"ip link set {device} down", after_s)
 
 
-def _carrier_a(a: Host, _b: Host, _net: Host, _kind: str) -> None:
-    a.ip("link set eth0 down")
+def mhostctl(host: str, arguments: str) -> Step:
+    """What a host's daemon is told."""
+    return Step(host, f"{BIN}/mhostctl {arguments}")
 
 
-def _carrier_b(_a: Host, b: Host, _net: Host, _kind: str) -> None:
-    b.ip("link set eth0 down")
+def ports(link: int, state: int) -> Step:
+    """Both ports of a bridge stop (0, disabled) or go on (3, forwarding).
+
+    `bridge` says it: `ip link set` ends in a notification on which the bridge starts a
+    disabled port that has its carrier.
+    """
+    each = (f"a{link}", f"b{link}")
+    lines = (f"link set dev {port} state {state}" for port in each)
+    return Step("net", batch(*lines, tool="bridge"))
 
 
-def _carrier_lost(_a: Host, _b: Host, net: Host, _kind: str) -> None:
-    """The cable: a's interface is up and has no link."""
-    net.ip("link set a0 down")
+def one_way(port: str) -> Step:
+    """What would leave a bridge by that port dies there."""
+    return Step("net", f"tc qdisc replace dev {port} root blackhole")
 
 
-def _silent(_a: Host, _b: Host, net: Host, _kind: str) -> None:
-    """The port of the bridge is disabled: both ends still see a link."""
-    net.run("bridge", "link", "set", "dev", "a0", "state", "0")
+def moved(host: str) -> Step:
+    """eth0 has no address any more, and eth1 others than ever before."""
+    number = {"a": 1, "b": 2}[host]
+    old = [*addresses(number, 0), *addresses(number, 1)]
+    new = addresses(number, 1, NEVER_SEEN - 1 + number)
+    gone = [f"addr del {each.removesuffix(' nodad')}" for each in old]
+    return Step(host, batch(*gone, *(f"addr add {each}" for each in new)))
 
 
-def _silent_to_b(_a: Host, _b: Host, net: Host, _kind: str) -> None:
-    """A queue of one octet lets nothing through."""
-    net.run("tc", "qdisc", "add", "dev", "b0", "root", "bfifo", "limit", "1")
-
-
-def _silent_to_a(_a: Host, _b: Host, net: Host, _kind: str) -> None:
-    net.run("tc", "qdisc", "add", "dev", "a0", "root", "bfifo", "limit", "1")
-
-
-def _new_addresses(host: Host, number: int) -> None:
-    """It is somewhere else at once: one network gone, other addresses in the other one."""
-    batch = "\n".join(
-        (
-            "link set eth0 down",
-            f"addr del 10.2.0.{number}/24 dev eth1",
-            f"addr del fd02::{number}/64 dev eth1",
-            f"addr add 10.2.0.{number + 100}/24 dev eth1",
-            f"addr add fd02::{number + 100}/64 dev eth1 nodad",
-        )
-    )
-    host.run("sh", "-c", f"printf '%s\\n' '{batch}' | ip -batch -")
-
-
-def _move(a: Host, _b: Host, _net: Host, _kind: str) -> None:
-    _new_addresses(a, 1)
-
-
-def _both(a: Host, b: Host, _net: Host, _kind: str) -> None:
-    _new_addresses(a, 1)
-    _new_addresses(b, 2)
-
-
-_OURS = ("mhost", "mhost-duplicate")
 EVENTS = (
-    Event("planned move", _planned, 20, 0, _OURS),
-    Event("link set down, a", _carrier_a, 20, 10),
-    Event("link set down, b", _carrier_b, 20, 10),
-    Event("carrier lost, a", _carrier_lost, 20, 10),
-    Event("silent, both ways", _silent, 200, 200),
-    Event("silent, a to b", _silent_to_b, 200, 200),
-    Event("silent, b to a", _silent_to_a, 200, 200),
-    Event("never seen addresses", _move, 200, 200, ("mhost",)),
-    Event("both move", _both, 2000, None, ("mhost",)),
+    Event("planned", (mhostctl("a", "path drain eth0"), down("a", "eth0", 1.0))),
+    Event("carrier-a", (down("a", "eth0"),)),
+    Event("carrier-b", (down("b", "eth0"),)),
+    Event("carrier-peer", (down("net", "a0"),)),
+    Event("silent", (ports(0, 0),)),
+    Event("silent-a-to-b", (one_way("b0"),)),
+    Event("silent-b-to-a", (one_way("a0"),)),
+    Event("new-address", (moved("a"),)),
+    Event("both-move", (moved("a"), moved("b"))),
+    Event("plain-dies", (ports(0, 0),)),
 )
+
+
+class Prepared:
+    """An event whose processes wait for it, so that it happens at a known time."""
+
+    def __init__(self, event: Event, hosts: dict[str, Host]) -> None:
+        self._steps: list[tuple[Step, Armed]] = [
+            (step, hosts[step.host].armed(step.command)) for step in event.steps
+        ]
+
+    def happen(self) -> int:
+        """Do it.
+
+        Returns:
+            When it began, in ns of CLOCK_MONOTONIC.
+        """
+        begun_ns = time.monotonic_ns()
+        for step, armed in self._steps:
+            sleep_until(begun_ns + round(step.after_s * 1e9))
+            armed.fire()
+        return begun_ns
+
+    def check(self) -> None:
+        """Wait until it has happened; RuntimeError if a command went wrong."""
+        for _step, armed in self._steps:
+            armed.check()
+
+
+def sleep_until(at_ns: int) -> None:
+    """Sleep until that time of CLOCK_MONOTONIC."""
+    time.sleep(max(0, at_ns - time.monotonic_ns()) / 1e9)
