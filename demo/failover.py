@@ -231,7 +231,7 @@ def line(seen: Seen, until_ns: int, start_ns: int, results: list[Result]) -> tup
     """
     gaps, lost = [], []
     for _direction, arrivals in results:
-        gaps.append(arrivals.longest_ms(seen.at_ns, until_ns))
+        gaps.append(arrivals.longest_ms(seen.at_ns, until_ns - TAIL_NS, until_ns))
         lost.append(len(arrivals.lost(seen.at_ns, until_ns, start_ns)))
     came_back = math.isfinite(max(gaps))
     gap = f"longest gap {max(gaps):.0f} ms" if came_back else "the stream did not come back"

@@ -8,7 +8,7 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
-from stream import EVERY_NS
+from stream import EVERY_NS, LINGER_NS
 
 START_NS = 200_000_000  # of the quiet time, left out: the ends have just begun
 TAIL_NS = 200_000_000  # what was sent in the last of it may be under way
@@ -55,9 +55,15 @@ class Arrivals:
         pairs = itertools.pairwise(self.first.values())
         return [each - last for last, each in pairs if from_ns < each <= to_ns]
 
-    def longest_ms(self, from_ns: int, to_ns: int) -> float:
-        """The longest interval, infinite if nothing comes in the last of that time."""
-        if not any(to_ns - TAIL_NS < at_ns <= to_ns for at_ns in self.first.values()):
+    def longest_ms(self, from_ns: int, alive_ns: int, to_ns: int) -> float:
+        """The longest interval, infinite if nothing comes in the last of that time.
+
+        Args:
+            from_ns: intervals that end later than that,
+            alive_ns: (the beginning of the last of that time)
+            to_ns: and by then.
+        """
+        if not any(alive_ns < at_ns <= to_ns for at_ns in self.first.values()):
             return math.inf
         return max(self.gaps(from_ns, to_ns), default=0) / 1e6
 
@@ -71,7 +77,7 @@ def judge(arrivals: Arrivals, times: Times) -> Damage:
     """The longest gap of the time since the event, less that of the time before it."""
     start_ns, event_ns, end_ns = times
     quiet_ms = max(arrivals.gaps(start_ns + START_NS, event_ns), default=0) / 1e6
-    gap_ms = arrivals.longest_ms(event_ns, end_ns) - quiet_ms
+    gap_ms = arrivals.longest_ms(event_ns, end_ns - TAIL_NS, end_ns + LINGER_NS) - quiet_ms
     return Damage(
         max(0.0, gap_ms),
         len(arrivals.lost(start_ns, end_ns - TAIL_NS, start_ns)),

@@ -45,5 +45,11 @@ def test_what_was_sent_at_the_end_may_be_under_way():
     assert judge(arrivals(range(4900)), TIMES).lost == 0
 
 
+def test_what_is_late_at_the_end_has_come_back():
+    came, late = arrivals(range(4600)), arrivals(range(4600, 5000), delay_ms=500.5)
+    came = Arrivals(came.numbers + late.numbers, came.times_ns + late.times_ns)
+    assert judge(came, TIMES) == Damage(500, 0, 0)
+
+
 def test_worse_is_figure_by_figure():
     assert worse([Damage(1, 20, 0), Damage(3, 10, 2)]) == Damage(3, 20, 2)
