@@ -15,7 +15,7 @@ from typing import Protocol
 from mhostd.errors import DropReason, MhostError
 from mhostd.host.handshake import Doorkeeper
 from mhostd.host.identity import Identity, identifier_ntop, identifier_of
-from mhostd.host.noise import NoiseError
+from mhostd.host.noise import NoiseError, ReplayedError
 from mhostd.host.path import Path, Uplink, Way
 from mhostd.host.peer import Peer
 from mhostd.host.session import Session
@@ -292,6 +292,8 @@ class Hosts:
                 return DropReason.SHIM_MALFORMED
         except WireError:
             return DropReason.SHIM_MALFORMED
+        except ReplayedError:
+            return DropReason.SHIM_REPLAYED
         except NoiseError:
             return DropReason.SHIM_TAG
         self.arm(peer)

@@ -33,6 +33,10 @@ class NoiseError(ValueError):
     """A message is not what the other side of this handshake would have sent."""
 
 
+class ReplayedError(NoiseError):
+    """A message has come before."""
+
+
 def _hash(octets: bytes) -> bytes:
     return hashlib.blake2s(octets).digest()
 

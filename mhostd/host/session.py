@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mhostd import native
-from mhostd.host.noise import Keys, NoiseError
+from mhostd.host.noise import Keys, ReplayedError
 from mhostd.host.wire import CONTROL, HLEN, Header, emit_header
 
 WINDOW = 1024  # control packets that may come after a later one
@@ -92,10 +92,10 @@ class Session:
         """Read a CONTROL packet: its messages, and whether none after it came before.
 
         Raises:
-            NoiseError: it is not the peer's, or has come before.
+            NoiseError: it is not the peer's, or (ReplayedError) has come before.
         """
         if self._window.seen(header.seq):
-            raise NoiseError("replayed")
+            raise ReplayedError("replayed")
         messages = self._rx.decrypt(header.seq, packet[:HLEN], packet[HLEN:])
         newest = header.seq > self._window.highest
         self._window.mark(header.seq)
