@@ -6,6 +6,7 @@ is about, reaches the AF_MHOST socket and translation, connected or not (ip(7)).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -49,6 +50,8 @@ _LEVEL: dict[int, int] = {
     socket.AF_INET: socket.IPPROTO_IP,
     socket.AF_INET6: socket.IPPROTO_IPV6,
 }
+ENCAP_RCVBUF = 4 << 20  # octets, of the association port
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _SEND_TRIES = 4  # of one datagram, each after errors of earlier ones
 # Of a source that is gone: what Linux says now, and what it said before.
 _SOURCE_GONE = frozenset({errno.ENETUNREACH, errno.EINVAL})
@@ -213,6 +216,9 @@ class HostUdp:
             if sk.device:
                 s.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, sk.device.encode() + b"\0")
             _want_pktinfo(s, sk)
+            if sk.encap_rcv is not None:  # what a flood leaves no room for is lost
+                with contextlib.suppress(PermissionError):
+                    s.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, ENCAP_RCVBUF)
         except BaseException:
             s.close()
             raise
@@ -422,7 +428,8 @@ class HostUdp:
             pktinfo = _PKTINFO.get((level, type_))
             if pktinfo is not None:
                 at, asked = pktinfo
-                dev = _ifname(int.from_bytes(data[at : at + 4], sys.byteorder))
+                if sk.encap_rcv is None:  # which reads the number itself
+                    dev = _ifname(int.from_bytes(data[at : at + 4], sys.byteorder))
                 if not sk.options.get(asked):
                     continue
             kept.append((level, type_, data))

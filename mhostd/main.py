@@ -242,6 +242,7 @@ class Daemon:
             cleanup.callback(handover.close)
         self._retrying = False
         self._timer_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         poller.flush = self._flush
 
     def _open_directory(self, loop: asyncio.AbstractEventLoop) -> Directory:
@@ -362,10 +363,12 @@ class Daemon:
             self._timer_s = when_s
             # uvloop rounds to milliseconds: one that came early would find nothing due.
             delay_s = math.ceil(1000 * max(0.0, when_s - time.monotonic())) / 1000
-            asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer_s = None
+        self._timer = self._timer_s = None
         self._poller.wake()
 
     def _retry(self) -> None:

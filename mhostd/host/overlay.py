@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.errors import DropReason, End, MhostError, Verdict
@@ -432,9 +433,11 @@ class Overlay:
         due = self.hosts.next_s
         if due is not None and due < self._armed_s:
             self._armed_s = due
-            self._l3.add_timer(due, self._timeout)
+            self._l3.add_timer(due, partial(self._timeout, due))
 
-    def _timeout(self, now: float) -> None:
+    def _timeout(self, due_s: float, now: float) -> None:
+        if due_s != self._armed_s:
+            return  # an earlier one was set after it, which has set others
         self._armed_s = float("inf")
         self.hosts.timeout(now)
         self._arm()

@@ -283,6 +283,17 @@ class Paths:
         path.probe_s = now + path.silence_s
         self.due_s = min(self.due_s, path.probe_s)
 
+    def ask_too(self, path: Path, now: float) -> list[Message]:
+        """A probe that goes with the answer to the peer's, if ours is due before long."""
+        idle = path.state is State.WORKS and now - path.answered_s > IDLE_PROBE_S / 2
+        if not idle or path.probes:
+            return []
+        nonce = self._net.nonce()
+        path.probe(nonce, now)
+        path.probe_s = now + path.silence_s
+        self.due_s = min(self.due_s, path.probe_s)
+        return [Probe(nonce)]
+
     def _schedule(self, path: Path, now: float) -> None:
         """When a path that failed, or works, is probed again."""
         wait_s = IDLE_PROBE_S

@@ -417,6 +417,8 @@ class Peer:
             match message:
                 case Probe(nonce):
                     replies.append(ProbeReply(nonce, way.remote, way.port))
+                    if path is not None:
+                        replies += self.net.ask_too(path, now)
                 case ProbeReply(nonce):
                     self.net.answered(nonce, now)
                 case Reports(reports):
