@@ -26,11 +26,9 @@ def idle_share(count: int, seconds: float) -> float:
     with Lab() as lab:
         a, b, _net = two_links(lab)
         for link in (0, 1):
-            a.ip(f"addr add 10.{link + 1}.254.1/16 dev eth{link}")
-            lines = [
-                f"addr add {'.'.join(map(str, address(link, i)))}/16 dev eth{link}\n"
-                for i in range(count)
-            ]
+            # Behind one neighbour: the kernel's table of those is one for all namespaces.
+            a.ip(f"route add 10.{link + 1}.0.0/16 via 10.{link + 1}.0.2 dev eth{link}")
+            lines = [f"addr add {dotted(link, i)}/32 dev lo\n" for i in range(count)]
             (b.dir / "batch").write_text("".join(lines))
             b.run("ip", "-batch", str(b.dir / "batch"))
         keys = b.dir / "keys"
