@@ -102,6 +102,7 @@ class Path:
         heard: found because the peer sent from there (behind a NAT it tells us of none).
         room: octets of UDP payload that fit.
         room_asked: how often it was asked whether they do.
+        room_s: since when it is thought so.
         srtt, rttvar: RFC 6298, in s; 0 before the first measurement.
         loss: share of what was sent over it, smoothed, 0..1.
         rx_octets, tx_octets: before it was validated, for the limit of 3 times.
@@ -125,6 +126,7 @@ class Path:
     drained: bool = False
     heard: bool = False
     room_asked: int = 0
+    room_s: float = float("-inf")
     srtt: float = 0.0
     rttvar: float = 0.0
     loss: float = 0.0

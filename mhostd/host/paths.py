@@ -24,6 +24,7 @@ PATHS_MAX = 24  # candidates of one peer
 DUPLICATES_MAX = 4  # paths that one datagram takes
 URGENT_S = 0.500  # after a path failed one unanswered probe says enough of another
 ROOM_ASKED = 3  # padded probes without an answer after which a path is thought narrower
+ROOM_AGAIN_S = 600.0  # until it is asked anew (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER)
 ROOM_MIN = 1280 - 48  # octets of UDP payload: what every path of IPv6 takes (RFC 8200)
 CREDIT_TIMES = 3  # octets to an address that has not answered, for each that came
 CREDIT_MAX = 1_000  # (RFC 9000 section 8.1)
@@ -312,6 +313,10 @@ class Paths:
                     path.room_asked = ROOM_ASKED  # it fits
                 self.works_now(path, "probe answered", now)
                 self._schedule(path, now)
+                if now - path.room_s >= ROOM_AGAIN_S:
+                    path.room_s = now
+                    self._resize(path, self._net.room(path.way))
+                    path.room_asked = 0
                 if path.room_asked < ROOM_ASKED:
                     path.room_asked += 1
                     self.probe(path, now, path.room - _PROBE_OVERHEAD)

@@ -130,6 +130,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_record_is_gone_when_the_lease_of_a_killed_publisher_ends(etcd, run):
     async def scenario(fleet):
         other = fleet.open(etcd)
@@ -169,6 +170,7 @@ def test_etcd_is_killed_and_restarted_and_nothing_is_lost(etcd, run):
     run(scenario)
 
 
+@pytest.mark.slow
 def test_what_nobody_can_say_is_none_and_false_and_is_said_once(etcd, run, caplog):
     async def scenario(fleet):
         etcd.kill()
@@ -210,6 +212,7 @@ def test_etcd_forgets_everything_and_the_record_is_there_again(make_etcd, run):
     run(scenario)
 
 
+@pytest.mark.slow
 def test_a_lease_that_is_lost_is_granted_anew(etcd, run):
     async def scenario(fleet):
         ours = fleet.open(etcd)
@@ -291,6 +294,7 @@ def test_many_are_watched_also_where_others_put_long_values(etcd, run):
     run(scenario)
 
 
+@pytest.mark.slow
 def test_many_who_ask_at_once_wait_for_each_other(etcd, run):
     async def scenario(fleet):
         ours = fleet.open(etcd)
@@ -318,6 +322,7 @@ def test_what_fails_unexpectedly_is_begun_again(etcd, run, monkeypatch, caplog):
     run(scenario)
 
 
+@pytest.mark.slow
 def test_another_endpoint_is_asked_when_one_is_silent_or_gone(make_etcd, run, stopped):
     etcd, dead = make_etcd(), make_etcd()
 
@@ -337,6 +342,7 @@ def test_another_endpoint_is_asked_when_one_is_silent_or_gone(make_etcd, run, st
     run(scenario)
 
 
+@pytest.mark.slow
 def test_a_watch_that_is_quiet_is_opened_again_and_misses_nothing(
     etcd, run, monkeypatch, stopped
 ):
