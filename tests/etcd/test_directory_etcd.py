@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 A, B = "2001:20::a", "2001:20::b"
 

@@ -121,6 +121,7 @@ def many_rounds(host, rounds):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_14_000_sockets_of_4_processes_come_and_go(host):
     many_rounds(host, 4)
 
@@ -143,4 +144,4 @@ def test_beyond_the_limit_of_kernel_sockets_emfile_names_it_and_others_go_on():
         assert "raise LimitNOFILE of the daemon, or bind to mhostd's own addresses" in text
         assert Holders(host, 1).open(300, "10.77.1.1") == [(300, 0, "")]
         holders.close()
-        assert holders.open(250, "*") == [(250, 0, "")]
+        assert holders.open(249, "*") == [(249, 0, "")]
