@@ -2,8 +2,8 @@
 
 A peer that runs nothing of ours says nothing of its addresses; it answers, or it does not.
 Who asks twice within a quarter of a second and hears nothing is sent to another address.
-A peer that never answers anybody may be one that need not: each of its addresses is tried
-once, and then it stays with the first.
+A peer that never answers anybody may be one that need not: a stream to it stays where it
+is, and of who asks seldom each of its addresses is tried once; then it stays with the first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mhostd.sock import Locator
 SILENT_S = 0.250  # RFC 8305 section 5, Connection Attempt Delay
 SILENT_ERRNO = errno.ETIMEDOUT  # what a locator is passed over for
 ASKED = 2  # datagrams without an answer that are needed as well
+PATIENT_S = 0.080  # between datagrams of who waits for an answer
 PEERS_MAX = 4_096  # remembered, the one that was longest unused is forgotten first
 
 PeerKey = tuple[int, int]
@@ -77,6 +78,8 @@ class Silence:
         for locator, (since_s, count) in peer.asked.items():
             if count < ASKED or now - since_s < SILENT_S or locator not in locators:
                 continue
+            if not peer.answers and now - since_s < count * PATIENT_S:
+                continue  # who sends that fast waits for no answer
             del peer.asked[locator]
             if not peer.answers:
                 if len(peer.silent) >= len(locators) - 1:
