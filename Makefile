@@ -65,7 +65,7 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py \
 		tests/props/test_native_shim.py tests/clients/libmhost tests/netns/test_preload.py \
-		-k "not valgrind"
+		-k "not valgrind" -m "not slow"
 
 fuzz: setup  # what parses octets of strangers, under libFuzzer; FUZZ_S=600 looks longer
 	@$(call apt,$(FUZZ_APT))
