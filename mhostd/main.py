@@ -176,6 +176,7 @@ class Daemon:
         self._rtnetlink = rtnetlink
         if stack.overlay is not None:
             self._join(stack.overlay)
+            cleanup.callback(stack.udp.udpmhost_put_port, stack.overlay.sk)
             cleanup.callback(stack.overlay.hosts.close)
 
         self._fast = self._fast_lane(tun, cleanup)
