@@ -103,6 +103,7 @@ class Paths:
         self._net = net
         self._owner = owner
         self.hints: dict[str, tuple[Locator, ...]] = {}
+        self._left: frozenset[Locator] = frozenset()  # hinted, but the peer is not there now
         self._drained: frozenset[Locator] = frozenset()
         self.by_number: dict[int, Path] = {}
         self._ways: dict[Way, Path] = {}
@@ -130,6 +131,7 @@ class Paths:
         if self.hints.get(origin, ()) == new:
             return
         self.hints[origin] = new
+        self._left -= frozenset(new)
         self.refresh(now)
 
     def refresh(self, now: float) -> None:
@@ -153,11 +155,16 @@ class Paths:
             else:
                 path.drained = up.drained or way.remote in self._drained
         for order, locator in enumerate(wanted):
+            if locator in self._left:
+                continue
             for up in uplinks:
                 if up.locator.family != locator.family or not self._net.routes(up, locator):
                     continue
                 way = Way(up.l3, up.locator, up.ifindex, locator, PORT)
-                if way not in self._ways and len(self.by_number) < PATHS_MAX:
+                path = self._ways.get(way)
+                if path is not None:
+                    path.rank = choose.rank(way.source, locator, order)
+                elif len(self.by_number) < PATHS_MAX:
                     self._add(way, up, order, now)
         self.elect(now, "paths changed")
 
@@ -211,14 +218,13 @@ class Paths:
         """The peer says where it is: what it does not name any more is gone."""
         self._drained = frozenset(each.locator for each in locators if each.drained)
         here = tuple(each.locator for each in locators)
-        gone = set(self.hints.get("peer", ())) - set(here)
+        gone = frozenset(self.hints.get("peer", ())) - frozenset(here)
         for path in list(self.by_number.values()):
             if path.way.remote in gone:
                 self.remove(path, "the peer has left it", now)
         self.hints["peer"] = here
-        for origin in ("config", "directory"):
-            kept = (loc for loc in self.hints.get(origin, ()) if loc not in gone)
-            self.hints[origin] = tuple(kept)
+        hinted = frozenset(loc for origin in self.hints for loc in self.hints[origin])
+        self._left = (self._left | gone) & hinted - frozenset(here)
         self.refresh(now)
 
     def at(self, way: Way) -> Path | None:

@@ -43,6 +43,7 @@ LOCATORS_AGAIN_S = 0.030
 LOCATORS_AGAIN_MAX_S = 1.0
 LOCATORS_FOR_S = 30.0
 DEMAND_S = 2.0  # somebody has sent lately
+STALE_S = 0.25  # how often a new handshake is thought of while nothing works
 _UDP_HLEN = 8
 
 # What says that a path does not work from here, at once.
@@ -145,6 +146,7 @@ class Peer:
         self.used_s = float("-inf")
         self.due_s = NEVER
         self._rest_s = NEVER  # of it, what is not the tick
+        self._looked_s = float("-inf")  # when that was done last
         self._closed = False
 
     # --- what others look at
@@ -531,6 +533,7 @@ class Peer:
         self._due(now)
 
     def _run_rest(self, now: float) -> None:
+        self._looked_s = now
         self._expire(now)
         if self.session is not None:
             self.net.run(now)
@@ -550,6 +553,6 @@ class Peer:
         if self.session is not None:
             rest_s = min(rest_s, self.net.due_s)
             if self._stale(now):
-                rest_s = min(rest_s, now + 0.25)
+                rest_s = min(rest_s, self._looked_s + STALE_S)
         self._rest_s = rest_s
         self.due_s = NEVER if self._closed else max(now, min(rest_s, self._traffic.due_s))

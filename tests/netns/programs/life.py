@@ -237,6 +237,7 @@ def closing():
 
 def interrupted():
     one, _address, two = pair()
+    unread, sink, _two = pair()  # somebody has it: what no neighbour takes fills buffers
     one.settimeout(None)
     import ctypes
 
@@ -244,7 +245,7 @@ def interrupted():
 
     def handler(*_):
         """A handler may use sockets, too."""
-        two.sendto(b"by the handler", ("192.0.2.99", 9))
+        two.sendto(b"by the handler", sink)
 
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
@@ -269,8 +270,8 @@ def interrupted():
         tell("signal", "SA_RESTART" if restart else "no SA_RESTART", what)
         if restart:
             timer.join()
-    one.close()
-    two.close()
+    for each in (one, two, unread):
+        each.close()
 
 
 for part in (numbers, dup, fork, executed, threads, closing, interrupted):

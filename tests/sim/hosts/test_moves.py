@@ -1,0 +1,151 @@
+"""Single moves of two hosts with two links, on the virtual clock: what becomes of the flow."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from world import World
+
+EVERY_S = 0.001
+RTT_S = 0.002
+
+
+@pytest.fixture
+def world():
+    return World(seed=1, hosts=2, segments=2)
+
+
+def streaming(world, until_s):
+    """What a and b have sent each other by and by."""
+    a, b = world.nodes
+    return world.stream(a, b, EVERY_S, until_s), world.stream(b, a, EVERY_S, until_s)
+
+
+def segment(node, other):
+    """Of the path that is taken."""
+    return node.hosts.peers[other.identity.identifier].active.way.source.address[1]
+
+
+def segments(world):
+    a, b = world.nodes
+    return segment(a, b), segment(b, a)
+
+
+def longest_gap_s(node, since_s=0.0):
+    when = [at for at, _inner in node.when if at >= since_s]
+    return max(later - before for before, later in zip(when, when[1:], strict=False))
+
+
+def down(world, node, segment):
+    world.segments[segment].down.add(node.number)
+    node.look()
+
+
+def up(world, node, segment):
+    world.segments[segment].down.discard(node.number)
+    node.look()
+
+
+def test_a_link_that_comes_back_is_the_best_one_again_for_both(world):
+    a, b = world.nodes
+    streaming(world, 20)
+    world.run(2)
+    assert segments(world) == (0, 0)
+    down(world, a, 0)
+    world.run(4)
+    assert segments(world) == (1, 1)
+    up(world, a, 0)
+    world.run(12)
+    assert segments(world) == (0, 0)
+    assert longest_gap_s(b, 2) < 10 * RTT_S
+
+
+def test_a_locator_that_the_peer_has_left_ranks_as_before_when_it_is_back(world):
+    """A hint of configuration keeps its order while the peer is not there."""
+    a, b = world.nodes
+    peer = a.hosts.peers[b.identity.identifier]
+    streaming(world, 12)
+    world.run(1)
+    ranks = {path.way.remote: path.rank for path in peer.paths.values()}
+    down(world, b, 0)
+    world.run(2)
+    assert {path.way.remote for path in peer.paths.values()} == {b.addresses[1]}
+    up(world, b, 0)
+    world.run(3)
+    assert {path.way.remote: path.rank for path in peer.paths.values()} == ranks
+
+
+def test_a_new_hint_of_what_the_peer_has_left_is_believed(world):
+    a, b = world.nodes
+    peer = a.hosts.peers[b.identity.identifier]
+    streaming(world, 12)
+    world.run(1)
+    down(world, b, 0)
+    world.run(2)
+    world.segments[0].down.clear()  # b has not seen that it is back; the directory says so
+    peer.hint("directory", [b.addresses[0]], world.now)
+    assert {path.way.remote for path in peer.paths.values()} == set(b.addresses.values())
+
+
+@pytest.mark.parametrize("every_s", [0.001, 0.1, 0.3])
+def test_a_peer_that_was_restarted_is_called_again_while_one_streams_to_it(world, every_s):
+    """Also where datagrams go out faster than one would think of a handshake."""
+    a, b = world.nodes
+    sent = world.stream(a, b, every_s, 10)
+    world.run(3)
+    world.restart(b)
+    world.run(11)
+    came = {inner: at for at, inner in b.when}
+    missed = [n for n, inner in enumerate(sent) if inner not in came]
+    assert len(missed) * every_s < 1.5, (missed[:1], missed[-1:])
+
+
+def test_a_silent_cut_of_one_direction_is_seen_from_the_other_end(world):
+    a, b = world.nodes
+    streaming(world, 6)
+    world.run(2)
+    world.segments[0].cut.add((a.number, b.number))
+    world.run(5)
+    assert segments(world) == (1, 1)
+    assert longest_gap_s(b, 2) < 0.2
+    assert longest_gap_s(a, 2) < 0.2
+
+
+def test_a_plan_to_leave_loses_nothing(world):
+    a, b = world.nodes
+    one, other = streaming(world, 6)
+    world.run(2)
+    a.drained.add(0)
+    a.look()
+    world.run(7)
+    assert segments(world) == (1, 1)
+    assert all(b.got[a.identity.identifier, inner] for inner in one)
+    assert all(a.got[b.identity.identifier, inner] for inner in other)
+    assert longest_gap_s(b, 2) < 2 * RTT_S
+
+
+def test_the_round_trip_is_measured_under_traffic(world):
+    """It grows on a link that fills up: silence is longer then, and the path is kept."""
+    a, b = world.nodes
+    streaming(world, 12)
+    world.run(2)
+    path = a.hosts.peers[b.identity.identifier].active
+    assert path.srtt == pytest.approx(RTT_S, rel=0.2)
+    for delay_ms in range(2, 42, 2):  # 40 ms more within 5 s
+        slower = partial(setattr, world.segments[0], "delay_s", delay_ms / 1000)
+        world.at(2 + delay_ms / 8, slower)
+    world.run(10)
+    assert path.srtt == pytest.approx(0.080, rel=0.2)
+    assert a.hosts.peers[b.identity.identifier].active is path
+    assert path.loss < 0.01
+
+
+def test_one_round_trip_that_stood_high_is_forgotten_soon(world):
+    a, b = world.nodes
+    streaming(world, 12)
+    world.run(1)
+    path = a.hosts.peers[b.identity.identifier].active
+    path.srtt = path.rttvar = 0.5
+    world.run(11)
+    assert path.silence_s < 0.1
