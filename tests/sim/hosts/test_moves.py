@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import pytest
@@ -34,7 +35,7 @@ def segments(world):
 
 def longest_gap_s(node, since_s=0.0):
     when = [at for at, _inner in node.when if at >= since_s]
-    return max(later - before for before, later in zip(when, when[1:], strict=False))
+    return max(later - before for before, later in itertools.pairwise(when))
 
 
 def down(world, node, segment):
