@@ -161,9 +161,8 @@ class Paths:
                 if up.locator.family != locator.family or not self._net.routes(up, locator):
                     continue
                 way = Way(up.l3, up.locator, up.ifindex, locator, PORT)
-                path = self._ways.get(way)
-                if path is not None:
-                    path.rank = choose.rank(way.source, locator, order)
+                if way in self._ways:
+                    self._ways[way].rank = choose.rank(way.source, locator, order)
                 elif len(self.by_number) < PATHS_MAX:
                     self._add(way, up, order, now)
         self.elect(now, "paths changed")
