@@ -72,6 +72,7 @@ class DropReason(enum.StrEnum):
     SHIM_NO_SESSION = "shim_no_session"  # of an association that there is not, or no more
     SHIM_TAG = "shim_tag"  # not from the peer: its tag or seal is wrong
     SHIM_REPLAYED = "shim_replayed"  # it has come before, over this path or another
+    SHIM_NO_SOCKET = "shim_no_socket"  # nobody here has the port that it is for
     SHIM_LATE = "shim_late"  # later than its socket wants it (MHOST_FRESHNESS)
     SHIM_REFUSED = "shim_refused"  # a handshake that is not ours, or too many of them
     CPU_BACKLOG = "cpu_backlog"  # too many frames wait for the walk

@@ -71,7 +71,7 @@ class Node:
         errors: (sock, errno, destination, local) of each error_report.
     """
 
-    def __init__(self, number=1, config=CONFIG, kernel=None, tun=None):
+    def __init__(self, number=1, config=CONFIG, kernel=None, tun=None, identity=None):
         self.now = 1000.0
         self.errors = []
         self.client = Client(pid=100 + number, uid=0, program="test")
@@ -86,6 +86,8 @@ class Node:
             ethernet=self.ethernet,
             host_udp=kernel(self.core) if callable(kernel) else kernel,
             rng=Random(number),
+            identity=identity,
+            random=Random(number).randbytes,
         )
         self.table = self.stack.table
         self.af_mhost = self.stack.af_mhost

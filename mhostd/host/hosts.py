@@ -60,6 +60,9 @@ class Rim(Protocol):
     def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
         """A datagram that waited is given up."""
 
+    def refused(self, peer: Peer, next_: int, head: bytes) -> None:
+        """The peer says that nobody there has the port of a datagram that begins so."""
+
     def event(self, peer: Peer, what: str, text: str) -> None:
         """Something that an operator may want to know."""
 
@@ -123,7 +126,7 @@ class Hosts:
         self._armed: dict[Peer, float] = {}
         self.transmit, self.room, self.routes = rim.transmit, rim.room, rim.routes
         self.deliver, self.unreachable, self.event = rim.deliver, rim.unreachable, rim.event
-        self.warm, self.lost = rim.warm, rim.lost
+        self.warm, self.lost, self.refused = rim.warm, rim.lost, rim.refused
 
     # --- what a peer asks of us (peer.Around)
 

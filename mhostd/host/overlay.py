@@ -21,6 +21,9 @@ from mhostd.host.path import Path, Uplink, Way
 from mhostd.host.peer import Peer
 from mhostd.host.wire import L3_NAME, OVERHEAD, PORT
 from mhostd.l3.address import inet6_ntop, inet6_pton
+from mhostd.l3.icmp import ICMPV6_DEST_UNREACH
+from mhostd.l3.icmp_limit import IcmpLimit
+from mhostd.l3.icmpv6 import ICMPV6_PORT_UNREACH
 from mhostd.l3.wrapper import IPPROTO_UDP, L3Wrapper
 from mhostd.mhost_table import MhostTable
 from mhostd.options import (
@@ -33,7 +36,16 @@ from mhostd.options import (
     IPV6_RECVPKTINFO,
 )
 from mhostd.skb import IP_PMTUDISC_DO, SkBuff
-from mhostd.sock import SO_EE_ORIGIN_LOCAL, Client, Datagram, Locator, Place, SkError, Sock
+from mhostd.sock import (
+    SO_EE_ORIGIN_ICMP6,
+    SO_EE_ORIGIN_LOCAL,
+    Client,
+    Datagram,
+    Locator,
+    Place,
+    SkError,
+    Sock,
+)
 from mhostd.structs import IcmpError, MhostProto
 from mhostd.uapi import (
     AF_INET,
@@ -53,6 +65,7 @@ _ROOM_MIN = 1280 - _IPV6_HLEN - UDP_HLEN  # every IPv6 link carries that (RFC 82
 _HLEN = {AF_INET: 20 + UDP_HLEN, AF_INET6: _IPV6_HLEN + UDP_HLEN}
 _IN_PKTINFO = struct.Struct("=i4s4s")  # struct in_pktinfo, linux/in.h
 _IN6_PKTINFO = struct.Struct("=16sI")  # struct in6_pktinfo, linux/in6.h
+_REFUSAL_S = 0.1  # between refusals to one peer, once its burst is used up
 _CHECK = slice(6, 8)  # of a UDP header
 
 EventSink = Callable[[dict[str, str | float]], None]
@@ -116,6 +129,7 @@ class Overlay:
         self.lane_number: Callable[[Peer, bool, bool], bytes] | None = None
         self.lane_del: Callable[[int], None] = lambda _local_id: None
         self.lane_warm: Callable[[Peer, bool], None] = lambda _peer, _warm: None
+        self._refusals = IcmpLimit(_REFUSAL_S)
         self.hosts = Hosts(us, self, random, l3.now(), accept_strangers)
         self.mhost_proto = MhostProto(
             family=AF_INET6,
@@ -283,10 +297,14 @@ class Overlay:
     ) -> None:
         """Hosts has let a datagram in."""
         if next_ != IPPROTO_UDP:
-            self._end = DropReason.IP_NOPROTO
+            self._end = DropReason.SHIM_NO_SOCKET
             return
         device = path.device or path.way.l3 if path else ""
         self._end = self._up(peer.identifier, inner, device, int(1000 * late_s))
+        if self._end is DropReason.NO_SOCKET:  # not of the packet that carried it
+            self._end = DropReason.SHIM_NO_SOCKET
+            if self._refusals.allow(self._l3.now(), peer.identifier):
+                peer.refuse(next_, inner)
 
     def _up(self, saddr: bytes, inner: bytes, device: str, late_ms: int = 0) -> End:
         skb = SkBuff(bytearray(inner))
@@ -299,12 +317,24 @@ class Overlay:
 
     def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
         """A datagram that waited is given up: its socket is told, as by ICMP."""
+        err = IcmpError(errno.EHOSTUNREACH, True, SO_EE_ORIGIN_LOCAL, 0, 0, 0, b"")
+        self._tell(peer, IPPROTO_UDP, inner, err)
+        self.event(peer, "unreachable", text)
+
+    def refused(self, peer: Peer, next_: int, head: bytes) -> None:
+        """Nobody there has the port: what ICMPv6 says of that (RFC 4443 section 3.1)."""
+        err = IcmpError(
+            errno.ECONNREFUSED, True, SO_EE_ORIGIN_ICMP6, ICMPV6_DEST_UNREACH,
+            ICMPV6_PORT_UNREACH, 0, peer.identifier,
+        )  # fmt: skip
+        self._tell(peer, next_, head, err)
+
+    def _tell(self, peer: Peer, number: int, inner: bytes, err: IcmpError) -> None:
+        """Tell the socket that has sent a packet to a peer what became of it."""
         skb = SkBuff(bytearray(inner))
         skb.family = AF_INET6
         skb.saddr, skb.daddr = self.hosts.us.identifier, peer.identifier
-        err = IcmpError(errno.EHOSTUNREACH, True, SO_EE_ORIGIN_LOCAL, 0, 0, 0, b"")
-        self._l3.mhost_err(skb, IPPROTO_UDP, err)
-        self.event(peer, "unreachable", text)
+        self._l3.mhost_err(skb, number, err)
 
     def _error(self, _sk: Sock, err: SkError) -> None:
         """What we sent to a locator has failed, an ICMP message or the kernel says."""

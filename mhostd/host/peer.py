@@ -22,6 +22,7 @@ from mhostd.host.session import Session
 from mhostd.host.traffic import Traffic
 from mhostd.host.wire import (
     OVERHEAD,
+    REFUSED_HEAD,
     Close,
     Header,
     Locators,
@@ -29,6 +30,7 @@ from mhostd.host.wire import (
     Message,
     Probe,
     ProbeReply,
+    Refused,
     Reports,
     TheirLocator,
     emit_messages,
@@ -92,6 +94,9 @@ class Around(Protocol):
 
     def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
         """A datagram that waited is given up."""
+
+    def refused(self, peer: Peer, next_: int, head: bytes) -> None:
+        """The peer says that nobody there has the port of a datagram that begins so."""
 
     def event(self, peer: Peer, what: str, text: str) -> None:
         """Something that an operator may want to know."""
@@ -436,6 +441,8 @@ class Peer:
                 case LocatorsAck(number):
                     if number >= self._said:
                         self._say_s = NEVER
+                case Refused(next_, head):
+                    self._around.refused(self, next_, head)
                 case Close():
                     self._their_close(session, now)
                     return
@@ -479,6 +486,14 @@ class Peer:
         late_s = self._traffic.late_s(session, seq, now)
         self._around.deliver(self, next_, inner, path, late_s)
         self._due(now)
+
+    def refuse(self, next_: int, inner: bytes) -> None:
+        """Tell it that nobody here has the port of a datagram that has come."""
+        path = self.active
+        if path is not None and len(inner) >= REFUSED_HEAD:
+            packet = self.seal(path, [Refused(next_, inner[:REFUSED_HEAD])])
+            if packet is not None:
+                self._try(path, packet)
 
     def traffic(self, now: float) -> None:
         """The fast lane has carried something since nobody looked."""

@@ -44,7 +44,8 @@ _MESSAGE = struct.Struct("!BH")
 _NONCE = struct.Struct("!Q")
 _LOCATOR = struct.Struct("!HBB")
 _REPORT = struct.Struct("!BQQ")
-_PADDING, _PROBE, _REPLY, _REPORTS, _LOCATORS, _LOCATORS_ACK, _CLOSE = range(7)
+_PADDING, _PROBE, _REPLY, _REPORTS, _LOCATORS, _LOCATORS_ACK, _CLOSE, _REFUSED = range(8)
+REFUSED_HEAD = 8  # octets of an inner packet that tell whose it is: ports, length, checksum
 LOCATORS_MAX = 32
 DRAINED = 1  # flag of a locator: in use for as long as nothing else is there
 
@@ -167,7 +168,19 @@ class Close(NamedTuple):
     """The sender forgets this session."""
 
 
-Message = Probe | ProbeReply | Reports | Locators | LocatorsAck | Close
+class Refused(NamedTuple):
+    """Nobody has the port that a datagram of the receiver was for (as ICMP says of UDP).
+
+    Attributes:
+        next: IP protocol of what was inside.
+        head: the first 8 octets of that.
+    """
+
+    next: int
+    head: bytes
+
+
+Message = Probe | ProbeReply | Reports | Locators | LocatorsAck | Close | Refused
 
 
 def emit_messages(messages: list[Message]) -> bytes:
@@ -201,6 +214,8 @@ def _emit(message: Message) -> bytes:
             kind, body = _LOCATORS_ACK, _NONCE.pack(number)
         case Close():
             kind, body = _CLOSE, b""
+        case Refused(next_, head):
+            kind, body = _REFUSED, bytes((next_,)) + head
     return _MESSAGE.pack(kind, len(body)) + body
 
 
@@ -226,7 +241,7 @@ def parse_messages(octets: bytes) -> list[Message]:
         if len(body) != length:
             raise WireError(f"message of {length} octets in {len(body)}")
         at += length
-        if kind != _PADDING and kind <= _CLOSE:
+        if kind != _PADDING and kind <= _REFUSED:
             messages.append(_parse(kind, body))
     return messages
 
@@ -234,6 +249,10 @@ def parse_messages(octets: bytes) -> list[Message]:
 def _parse(kind: int, body: bytes) -> Message:
     if kind == _CLOSE:
         return Close()
+    if kind == _REFUSED:
+        if len(body) != 1 + REFUSED_HEAD:
+            raise WireError(f"a refusal of {len(body)} octets")
+        return Refused(body[0], body[1:])
     if kind == _REPORTS:
         if len(body) % _REPORT.size:
             raise WireError(f"reports of {len(body)} octets")

@@ -209,12 +209,14 @@ class LaneNode:
         answers: what the application would be told over ZeroMQ.
     """
 
-    def __init__(self, make_node, tun=None, uso=True, host=False, zmq=False):
+    def __init__(self, make_node, tun=None, uso=True, host=False, zmq=False, identity=None):
         self.host_udp = None
         self.zmq = zmq
         self.watched = {}
         self.full = False  # the client's connection takes no more
-        self.node = node = make_node(tun=tun, kernel=self._host_udp if host else None)
+        self.node = node = make_node(
+            tun=tun, kernel=self._host_udp if host else None, identity=identity
+        )
         self.fast = None
         self.answers = []
         self.apps = []
@@ -365,7 +367,7 @@ def lane_node(make_node):
 @pytest.fixture(scope="session")
 def walk_node(make_node):
     """The same without a fast lane: the walk does everything."""
-    return lambda: LaneNode(make_node)
+    return lambda **more: LaneNode(make_node, **more)
 
 
 @pytest.fixture

@@ -322,7 +322,16 @@ def test_types_and_kinds_are_those_of_the_code():
     kinds = {
         row[1]: int(row[0]) for row in _rows("4. CONTROL") if len(row) == 3 and row[1].isupper()
     }
-    codes = ("PADDING", "PROBE", "REPLY", "REPORTS", "LOCATORS", "LOCATORS_ACK", "CLOSE")
+    codes = (
+        "PADDING",
+        "PROBE",
+        "REPLY",
+        "REPORTS",
+        "LOCATORS",
+        "LOCATORS_ACK",
+        "CLOSE",
+        "REFUSED",
+    )
     assert list(kinds.values()) == [getattr(wire, f"_{name}") for name in codes]
     assert list(kinds) == [name.removeprefix("LOCATORS_") for name in codes]
 

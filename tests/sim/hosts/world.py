@@ -91,6 +91,9 @@ class Node:
     def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
         self.given_up += 1
 
+    def refused(self, peer: Peer, next_: int, head: bytes) -> None:
+        pass
+
     def event(self, peer: Peer, what: str, text: str) -> None:
         self.events.append((self.world.now, f"{what}: {text}"))
 

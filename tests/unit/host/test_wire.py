@@ -16,6 +16,7 @@ from mhostd.host.wire import (
     LocatorsAck,
     Probe,
     ProbeReply,
+    Refused,
     Report,
     Reports,
     TheirLocator,
@@ -39,6 +40,7 @@ messages = st.one_of(
     st.builds(Locators, u64, theirs.map(tuple)),
     st.builds(LocatorsAck, u64),
     st.just(Close()),
+    st.builds(Refused, u8, st.binary(min_size=8, max_size=8)),
 )
 
 
