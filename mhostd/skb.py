@@ -28,6 +28,7 @@ class SkBuff:
         lladdr: link-layer address it came from or goes to; empty if there is none.
         ttl: time to live or hop limit it came with, or is to go with; 0 is the default.
         tos: type of service or traffic class, the same two ways.
+        via: coming up, the path of an association that it took, as MHOST_PKTINFO has it.
         late_ms: coming up, how long ago a later one of its association came.
         policy: going down, MHOST_POLICY_* of its socket.
         pmtudisc: going down, IP_PMTUDISC_* of linux/in.h.
@@ -53,6 +54,7 @@ class SkBuff:
         "saddr",
         "tos",
         "ttl",
+        "via",
     )
 
     def __init__(self, buf: bytearray, head: int = 0) -> None:
@@ -60,6 +62,7 @@ class SkBuff:
         self.head = head
         self.protocol = 0
         self.dev = ""
+        self.via = ""
         self.family = 0
         self.l3 = 0
         self.saddr = b""

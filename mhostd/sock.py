@@ -33,6 +33,7 @@ class Datagram(NamedTuple):
         ttl: time to live or hop limit it came with.
         tos: type of service or traffic class it came with.
         control: control messages that the socket has asked for.
+        via: the path of an association that it took, as MHOST_PKTINFO has it.
     """
 
     payload: bytes
@@ -43,6 +44,7 @@ class Datagram(NamedTuple):
     ttl: int = 0
     tos: int = 0
     control: bytes = b""
+    via: str = ""
 
 
 class SkError(NamedTuple):

@@ -30,7 +30,7 @@ AF_MHOST = 27
 
 SOL_MHOST = 0x6D68
 MHOST_RECVPKTINFO = 1  # int: attach MHOST_PKTINFO to what recvmsg returns
-MHOST_PKTINFO = 2  # control message: "<L3 name> <device> <locator>", UTF-8
+MHOST_PKTINFO = 2  # control message: "<L3 name> <device> <locator>[ <path>]", UTF-8
 MHOST_RECVERR = 3  # int: queue errors of every L3; and the control message with one
 MHOST_POLICY = 5  # int, MHOST_POLICY_*: how datagrams to associated hosts go
 MHOST_MTU = 6  # int, read only: octets of payload that one packet to the peer holds now

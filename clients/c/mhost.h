@@ -24,7 +24,7 @@ extern "C" {
 
 #define SOL_MHOST		0x6d68
 #define MHOST_RECVPKTINFO	1	/* int: attach MHOST_PKTINFO to what recvmsg returns */
-#define MHOST_PKTINFO		2	/* control message: "<L3 name> <device> <locator>" */
+#define MHOST_PKTINFO		2	/* control message: "<L3 name> <device> <locator>[ <path>]" */
 #define MHOST_RECVERR		3	/* int: queue errors of every L3; the message with one */
 #define MHOST_POLICY		5	/* int, MHOST_POLICY_*: which paths datagrams take */
 #define MHOST_MTU		6	/* int, to read: payload that one packet to the peer holds */

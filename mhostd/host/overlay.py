@@ -182,7 +182,7 @@ class Overlay:
         inner = bytearray(skb.data)
         inner[_CHECK] = b"\0\0"  # the tag covers more than a checksum would
         if daddr == self.hosts.us.identifier:
-            self._up(daddr, bytes(inner), "lo")
+            self._up(daddr, bytes(inner), None)
             return
         peer = self.hosts.peer(daddr)
         duplicate = skb.policy == MHOST_POLICY_DUPLICATE or (
@@ -299,18 +299,21 @@ class Overlay:
         if next_ != IPPROTO_UDP:
             self._end = DropReason.SHIM_NO_SOCKET
             return
-        device = path.device or path.way.l3 if path else ""
-        self._end = self._up(peer.identifier, inner, device, int(1000 * late_s))
+        self._end = self._up(peer.identifier, inner, path, int(1000 * late_s))
         if self._end is DropReason.NO_SOCKET:  # not of the packet that carried it
             self._end = DropReason.SHIM_NO_SOCKET
             if self._refusals.allow(self._l3.now(), peer.identifier):
                 peer.refuse(next_, inner)
 
-    def _up(self, saddr: bytes, inner: bytes, device: str, late_ms: int = 0) -> End:
+    def _up(self, saddr: bytes, inner: bytes, path: Path | None, late_ms: int = 0) -> End:
         skb = SkBuff(bytearray(inner))
         skb.late_ms = late_ms
         skb.saddr, skb.daddr = saddr, self.hosts.us.identifier
-        skb.dev = device
+        skb.dev = "lo" if saddr == skb.daddr else ""
+        if path is not None:
+            way = path.way
+            ours, theirs = self.locator_text(way.source), self.locator_text(way.remote)
+            skb.dev, skb.via = path.device or way.l3, f"{way.l3} {ours} {theirs}"
         return self._l3.mhost_send_to_l4(skb, self.mhost_proto)
 
     # --- errors

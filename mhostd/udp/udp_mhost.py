@@ -232,7 +232,10 @@ class UdpMhost:
         source = SockaddrMhost(skb.family, hdr.source, skb.saddr)
         payload = bytes(datagram[UDP_HLEN:])
         return self.udp_mhost_queue_rcv(
-            sk, Datagram(payload, source, skb.l3, skb.daddr, skb.dev, skb.ttl, skb.tos)
+            sk,
+            Datagram(
+                payload, source, skb.l3, skb.daddr, skb.dev, skb.ttl, skb.tos, via=skb.via
+            ),
         )
 
     def udp_mhost_queue_rcv(self, sk: Sock, datagram: Datagram) -> End:
@@ -276,7 +279,7 @@ class UdpMhost:
             ours.append((SOL_SOCKET, SO_RXQ_OVFL, drops))
         if sk.options.get((SOL_MHOST, MHOST_RECVPKTINFO)):
             where = self._table.mhost_ntop(datagram.source._replace(id_no=0))
-            text = f"{proto.name} {datagram.dev or '-'} {where}"
+            text = f"{proto.name} {datagram.dev or '-'} {where} {datagram.via}".rstrip()
             ours.append((SOL_MHOST, MHOST_PKTINFO, text.encode()))
         return control + pack_cmsgs(ours)
 
