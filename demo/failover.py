@@ -9,7 +9,7 @@ Everything happens in network namespaces that end with this process.
 from __future__ import annotations
 
 import argparse
-import itertools
+import importlib.util
 import json
 import math
 import signal
@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-
-import matplotlib
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks" / "failover"))
@@ -30,10 +28,6 @@ from judge import TAIL_NS, Arrivals
 from kinds import LOCATORS, Ends, Kind, UnavailableError, entry_of_peer, key, state
 from lab import Host, Lab, addresses, batch, two_links
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-PICTURE = ROOT / "build" / "failover.png"
 QUIET_S = 2.0
 LINK_S = 5.0  # from an event on a link to the next event
 REPAIR_S = 2.5  # after the event
@@ -238,43 +232,6 @@ def line(seen: Seen, until_ns: int, start_ns: int, results: list[Result]) -> tup
     return f"{seen.name}: {gap}, lost {max(lost)}", came_back
 
 
-def draw(seen: list[Seen], start_ns: int, end_ns: int, results: list[Result]) -> None:
-    """The gaps between arrivals and what was lost, over time."""
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(11, 6), sharex=True)
-    for (direction, arrivals), style in zip(results, ("-", "--"), strict=False):
-        times = sorted(arrivals.first.values())
-        times = [start_ns, *times, end_ns]
-        at_s, gaps_ms = [], []
-        for last, each in itertools.pairwise(times):
-            # A gap is drawn from its beginning to its end, at its height.
-            at_s += [(last - start_ns) / 1e9, (each - start_ns) / 1e9]
-            gaps_ms += 2 * [(each - last) / 1e6]
-        upper.plot(at_s, gaps_ms, style, linewidth=1, label=direction)
-        bin_ns = 100_000_000
-        edges = range(start_ns, end_ns - TAIL_NS, bin_ns)
-        counts = [len(arrivals.lost(edge, edge + bin_ns, start_ns)) for edge in edges]
-        middles = [(edge - start_ns) / 1e9 for edge in edges]
-        lower.step(middles, counts, style, where="post", label=direction)
-    for name, at_ns in seen:
-        for axes in (upper, lower):
-            axes.axvline((at_ns - start_ns) / 1e9, color="grey", linewidth=0.8)
-        upper.annotate(
-            name, ((at_ns - start_ns) / 1e9, 1), xycoords=("data", "axes fraction"),
-            xytext=(3, 4), textcoords="offset points", rotation=20, fontsize=8,
-        )  # fmt: skip
-    upper.set_yscale("log")
-    upper.set_ylim(bottom=0.5)
-    upper.set_ylabel("ms between arrivals")
-    lower.set_ylabel("lost in 100 ms, of 100")
-    lower.set_xlabel("seconds")
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="upper right")
-    figure.tight_layout()
-    PICTURE.parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, dpi=110)
-
-
 def main() -> int:
     """Run it; 0 only if the stream came back each time."""
     signal.signal(signal.SIGTERM, lambda *_args: sys.exit(130))
@@ -302,8 +259,13 @@ def main() -> int:
         text, came_back = line(seen, until_ns, start_ns, results)
         print(text)
         ok &= came_back
-    draw(demo.seen, start_ns, end_ns, results)
-    print(f"drawn in {PICTURE.relative_to(ROOT)}; nothing is left behind")
+    if importlib.util.find_spec("matplotlib"):
+        from failover_picture import draw
+
+        print(f"drawn in {draw(demo.seen, start_ns, end_ns, results).relative_to(ROOT)}")
+    else:
+        print("no picture: matplotlib is not installed; `make demo-failover` does that")
+    print("nothing is left behind")
     return 0 if ok else 1
 
 

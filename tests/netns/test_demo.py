@@ -11,19 +11,35 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).parents[2] / "demo"
+FAILOVER = DEMO / "failover.py"
 
 
 @pytest.fixture
-def demo(tmp_path):
-    """The demo as a process whose files are in a directory of its own."""
-    env = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(  # a shell gives what it runs in the background SIGINT ignored
-        ["env", "--default-signal=INT", sys.executable, str(DEMO)], env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    yield process
-    process.kill()
-    process.communicate()
+def start(tmp_path):
+    """start(program): a demo as a process whose files are in a directory of its own."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    processes = []
+
+    def run(program):
+        # A shell gives what it runs in the background SIGINT ignored.
+        argv = ["env", "--default-signal=INT", sys.executable, str(program)]
+        processes.append(
+            subprocess.Popen(
+                argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+        )
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def demo(start):
+    """The demo."""
+    return start(DEMO)
 
 
 def started(directory):
@@ -58,21 +74,39 @@ def test_every_step_of_the_demo_passes_and_nothing_is_left(demo, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_demo_leaves_nothing(demo, tmp_path):
-    for line in demo.stdout:
-        if line.startswith("ok"):
-            break
-    demo.send_signal(signal.SIGINT)
+@pytest.mark.slow
+def test_a_stream_comes_back_from_every_event_of_the_other_demo(start, tmp_path):
+    demo = start(FAILOVER)
+    output = demo.communicate(timeout=110)[0]
+    assert demo.returncode == 0, output
+    events = re.findall(r"^(.+): longest gap (\d+) ms, lost (\d+)$", output, re.MULTILINE)
+    assert [name for name, _gap, _lost in events] == [
+        "planned move", "carrier loss", "silent cut", "to IPv4 of mhostd", "to IPv6",
+        "to Ethernet", "to the kernel's IPv4",
+    ]  # fmt: skip
+    assert not started(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+UNDER_WAY = [(DEMO, "ok"), (FAILOVER, "a stream of")]  # with what a line begins by then
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("program", "line"), UNDER_WAY)
+def test_an_interrupted_demo_leaves_nothing(start, tmp_path, program, line, number):
+    demo = start(program)
+    assert any(each.startswith(line) for each in demo.stdout)
+    demo.send_signal(number)
     output = demo.communicate(timeout=30)[0]
     assert demo.returncode == 130, output
     assert not started(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_demo_takes_its_namespaces_and_daemons_with_it(demo, tmp_path):
-    for line in demo.stdout:
-        if line.startswith("ok"):
-            break
+@pytest.mark.parametrize(("program", "line"), UNDER_WAY)
+def test_a_killed_demo_takes_its_namespaces_and_daemons_with_it(start, tmp_path, program, line):
+    demo = start(program)
+    assert any(each.startswith(line) for each in demo.stdout)
     assert HOLDER in started(tmp_path)
     demo.kill()
     demo.wait()
