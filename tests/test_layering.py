@@ -20,7 +20,7 @@ TABLE = {
     1: "native skb sock options udp.header l3.address host.noise",
     2: "structs silence faults links ip_cmsg host.wire",
     3: "dev mhost_table udp.udp_table l3.exthdrs l3.icmp l3.icmp_limit l3.ip_options l3.pmtu "
-    "host.handshake host.path host.session",
+    "host.handshake host.waiting host.path host.session",
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost host.choose",
     5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.paths "
     "host.directory host.etcd",

@@ -57,8 +57,8 @@ class Rim(Protocol):
     ) -> None:
         """A datagram has come, so long after the first with a higher sequence number."""
 
-    def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
-        """A datagram that waited is given up."""
+    def unreachable(self, peer: Peer, inner: bytes, err: MhostError) -> None:
+        """A datagram that waited is given up: EHOSTUNREACH, EMSGSIZE."""
 
     def refused(self, peer: Peer, next_: int, head: bytes) -> None:
         """The peer says that nobody there has the port of a datagram that begins so."""

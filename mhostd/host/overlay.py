@@ -318,11 +318,11 @@ class Overlay:
 
     # --- errors
 
-    def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
+    def unreachable(self, peer: Peer, inner: bytes, err: MhostError) -> None:
         """A datagram that waited is given up: its socket is told, as by ICMP."""
-        err = IcmpError(errno.EHOSTUNREACH, True, SO_EE_ORIGIN_LOCAL, 0, 0, 0, b"")
-        self._tell(peer, IPPROTO_UDP, inner, err)
-        self.event(peer, "unreachable", text)
+        said = IcmpError(err.errno, True, SO_EE_ORIGIN_LOCAL, 0, 0, 0, b"")
+        self._tell(peer, IPPROTO_UDP, inner, said)
+        self.event(peer, "unreachable", err.strerror)
 
     def refused(self, peer: Peer, next_: int, head: bytes) -> None:
         """Nobody there has the port: what ICMPv6 says of that (RFC 4443 section 3.1)."""

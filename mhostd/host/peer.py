@@ -8,7 +8,6 @@ known of them stay for as long as somebody names it.
 from __future__ import annotations
 
 import errno
-from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from mhostd.host.path import Path, State, Uplink, Way
 from mhostd.host.paths import NEVER, URGENT_S, Paths, Switch
 from mhostd.host.session import Session
 from mhostd.host.traffic import Traffic
+from mhostd.host.waiting import QUEUE_S, Announcement, Waiter, Waiting
 from mhostd.host.wire import (
     OVERHEAD,
     REFUSED_HEAD,
@@ -38,12 +38,6 @@ from mhostd.host.wire import (
 )
 from mhostd.sock import Locator
 
-QUEUE_S = 3.0  # how long a datagram waits for an association
-QUEUE_MAX = 64  # datagrams that wait, and octets
-QUEUE_OCTETS = 262_144
-LOCATORS_AGAIN_S = 0.030
-LOCATORS_AGAIN_MAX_S = 1.0
-LOCATORS_FOR_S = 30.0
 DEMAND_S = 2.0  # somebody has sent lately
 STALE_S = 0.25  # how often a new handshake is thought of while nothing works
 _UDP_HLEN = 8
@@ -92,8 +86,8 @@ class Around(Protocol):
     ) -> None:
         """A datagram has come, so long after the first with a higher sequence number."""
 
-    def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
-        """A datagram that waited is given up."""
+    def unreachable(self, peer: Peer, inner: bytes, err: MhostError) -> None:
+        """A datagram that waited is given up: EHOSTUNREACH, EMSGSIZE."""
 
     def refused(self, peer: Peer, next_: int, head: bytes) -> None:
         """The peer says that nobody there has the port of a datagram that begins so."""
@@ -140,13 +134,9 @@ class Peer:
         self.net = Paths(around, self)
         self.association = Association(self, public, self.net, self._established, self.changed)
         self._traffic = Traffic(self.association, self.net, self._try, self._warm)
-        self._queue: deque[tuple[float, int, bytes, bool]] = deque()
-        self._queued = 0
+        self._waiting = Waiting()
+        self._announcement = Announcement()
         self._lost_s = float("-inf")
-        self._said = 0  # number of our last locators
-        self._say_s = NEVER
-        self._say_backoff_s = LOCATORS_AGAIN_S
-        self._say_until_s = 0.0
         self._heard_locators = 0
         self.used_s = float("-inf")
         self.due_s = NEVER
@@ -206,7 +196,7 @@ class Peer:
     def state(self) -> str:
         """Of the association: "none", "forming", "established" or "no path works"."""
         if self.session is None:
-            return "forming" if self.association.forming or self._queue else "none"
+            return "forming" if self.association.forming or self._waiting else "none"
         return "established" if self.net.works() else "no path works"
 
     # --- paths.Owner, association.Ids
@@ -227,8 +217,7 @@ class Peer:
 
     def working(self, now: float) -> None:
         """A path works that did not: what waited for that goes."""
-        if self._queue and self.session is not None:
-            self._flush(now)
+        self._flush(now)
 
     def dead(self, now: float) -> None:
         """No path works: whoever may know where it is is asked, at most once a second."""
@@ -295,7 +284,10 @@ class Peer:
         self._traffic.sent_s = self.used_s = now
         session, path = self.session, self.active
         if session is None or path is None:
-            self._wait(next_, inner, duplicate, now)
+            self._waiting.put(next_, inner, duplicate, now)
+            if session is None:
+                self.connect(now)
+            self._due(now)
             return
         self._traffic.moves(now)
         if len(inner) + OVERHEAD > path.room:
@@ -348,19 +340,6 @@ class Peer:
         if not taken:
             raise MhostError(errno.EHOSTUNREACH, f"sendto: no path to {self.name} takes it")
 
-    def _wait(self, next_: int, inner: bytes, duplicate: bool, now: float) -> None:
-        if len(self._queue) >= QUEUE_MAX or self._queued + len(inner) > QUEUE_OCTETS:
-            raise MhostError(
-                errno.ENOBUFS,
-                f"sendto: {len(self._queue)} datagrams wait for an association with "
-                f"{self.name}, the most there may be",
-            )
-        self._queue.append((now + QUEUE_S, next_, inner, duplicate))
-        self._queued += len(inner)
-        if self.session is None:
-            self.connect(now)
-        self._due(now)
-
     def connect(self, now: float) -> None:
         """Make an association, unless that is under way."""
         if not self.paths:
@@ -368,20 +347,23 @@ class Peer:
         self.association.connect(now)
 
     def _flush(self, now: float) -> None:
-        queue, self._queue, self._queued = self._queue, deque(), 0
-        for _deadline, next_, inner, duplicate in queue:
+        """There is an association, and a path: what has waited goes."""
+        if self.session is None or self.active is None:
+            return
+        for waiter in self._waiting.take():
             try:
-                self.send(next_, inner, duplicate, now)
+                self.send(waiter.next, waiter.inner, waiter.duplicate, now)
             except MhostError as err:
-                self._around.unreachable(self, inner, err.strerror)
+                self._around.unreachable(self, waiter.inner, err)
 
     def _expire(self, now: float) -> None:
-        while self._queue and self._queue[0][0] <= now:
-            _deadline, _next, inner, _duplicate = self._queue.popleft()
-            self._queued -= len(inner)
+        for waiter in self._waiting.expired(now):
             tried = ", ".join(dict.fromkeys(p.reason for p in self.paths.values()))
             text = f"no answer within {QUEUE_S:.0f} s ({tried or 'no locator is known'})"
-            self._around.unreachable(self, inner, text)
+            self._give_up(waiter, text)
+
+    def _give_up(self, waiter: Waiter, text: str) -> None:
+        self._around.unreachable(self, waiter.inner, MhostError(errno.EHOSTUNREACH, text))
 
     # --- what comes
 
@@ -439,8 +421,7 @@ class Peer:
                         self._heard_locators = number
                         self.net.told(locators, now)
                 case LocatorsAck(number):
-                    if number >= self._said:
-                        self._say_s = NEVER
+                    self._announcement.acknowledged(number)
                 case Refused(next_, head):
                     self._around.refused(self, next_, head)
                 case Close():
@@ -454,7 +435,7 @@ class Peer:
     def _their_close(self, session: Session, now: float) -> None:
         self.association.forget(session)
         self.event("association", "the peer has closed it")
-        if self._queue or now - self._traffic.sent_s < DEMAND_S:
+        if self._waiting or now - self._traffic.sent_s < DEMAND_S:
             self.connect(now)
         self._due(now)
 
@@ -505,23 +486,18 @@ class Peer:
 
     def say_locators(self, now: float) -> None:
         """Tell the peer where we are, until it acknowledges."""
-        self._said = self._around.timestamp()
-        self._say_backoff_s = LOCATORS_AGAIN_S
-        self._say_until_s = now + LOCATORS_FOR_S
+        self._announcement.begin(self._around.timestamp(), now)
         self._say(now)
         self._due(now)
 
     def _say(self, now: float) -> None:
-        if self.session is None or now >= self._say_until_s:
-            self._say_s = NEVER
+        if self.session is None or not self._announcement.due(now):
             return
         ordered = self.net.ordered()
         live = [path for path in ordered if path.state is not State.FAILED]
-        octets = emit_messages([Locators(self._said, self._around.locators())])
+        octets = emit_messages([Locators(self._announcement.number, self._around.locators())])
         for path in live or ordered:
             self._try(path, self.session.seal(path.number, octets))
-        self._say_s = now + self._say_backoff_s
-        self._say_backoff_s = min(2 * self._say_backoff_s, LOCATORS_AGAIN_MAX_S)
 
     def close(self) -> None:
         """Tell the peer that we forget it."""
@@ -531,9 +507,8 @@ class Peer:
             if packet is not None:
                 self._try(path, packet)
         self.association.close()
-        for _deadline, _next, inner, _duplicate in self._queue:
-            self._around.unreachable(self, inner, "the association was closed")
-        self._queue.clear()
+        for waiter in self._waiting.take():
+            self._give_up(waiter, "the association was closed")
         self._traffic.cool()
         self.due_s = NEVER
 
@@ -552,21 +527,18 @@ class Peer:
         self._expire(now)
         if self.session is not None:
             self.net.run(now)
-            if now >= self._say_s:
-                self._say(now)
+            self._say(now)
         stale = self._stale(now) and now - self.net.urgent_s > URGENT_S
-        self.association.run(bool(self._queue), stale, now)
+        self.association.run(bool(self._waiting), stale, now)
 
     def _stale(self, now: float) -> bool:
         """Somebody sends, and nothing works."""
         return now - self._traffic.sent_s < DEMAND_S and not self.net.works()
 
     def _due(self, now: float) -> None:
-        rest_s = min(self.association.due_s, self._say_s)
-        if self._queue:
-            rest_s = min(rest_s, self._queue[0][0])
+        rest_s = min(self.association.due_s, self._waiting.due_s)
         if self.session is not None:
-            rest_s = min(rest_s, self.net.due_s)
+            rest_s = min(rest_s, self.net.due_s, self._announcement.due_s)
             if self._stale(now):
                 rest_s = min(rest_s, self._looked_s + STALE_S)
         self._rest_s = rest_s

@@ -66,8 +66,8 @@ class Far:
     def deliver(self, peer, next_, inner, path, late_s):
         self.got[inner[:4]].append((next_, inner))
 
-    def unreachable(self, peer, inner, text):
-        raise AssertionError(text)
+    def unreachable(self, peer, inner, err):
+        raise err
 
     def refused(self, peer, next_, head):
         self.refusals[next_, head] += 1

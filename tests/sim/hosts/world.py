@@ -88,7 +88,7 @@ class Node:
         self.got[peer.identifier, inner] += 1
         self.when.append((self.world.now, inner))
 
-    def unreachable(self, peer: Peer, inner: bytes, text: str) -> None:
+    def unreachable(self, peer: Peer, inner: bytes, err: MhostError) -> None:
         self.given_up += 1
 
     def refused(self, peer: Peer, next_: int, head: bytes) -> None:
