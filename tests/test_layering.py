@@ -23,7 +23,7 @@ TABLE = {
     "host.handshake host.waiting host.path host.session",
     4: "sockopt l3.wrapper l3.icmpv4 l3.icmpv6 l3.reassembly udp.udp_mhost host.choose",
     5: "l3.inet l3.inet6 l3.host_inet l3.testproto l3.otherproto af_mhost config host.paths "
-    "host.directory host.etcd",
+    "host.directory host.etcd host.uplinks",
     6: "host.association",
     7: "host.traffic",
     8: "host.peer",

@@ -19,6 +19,7 @@ from mhostd.host.hosts import Hosts, unknown
 from mhostd.host.identity import Identity, identifier_ntop, identifier_of
 from mhostd.host.path import Path, Uplink, Way
 from mhostd.host.peer import Peer
+from mhostd.host.uplinks import Uplinks
 from mhostd.host.wire import L3_NAME, OVERHEAD, PORT
 from mhostd.l3.address import inet6_ntop, inet6_pton
 from mhostd.l3.icmp import ICMPV6_DEST_UNREACH
@@ -77,6 +78,7 @@ class Overlay:
     Attributes:
         mhost_proto: what mhost_register_proto() is given.
         hosts: ourselves and the peers.
+        uplinks: where we can send from.
         sk: the socket on the association port.
         device_mtu: octets of L3 packet that an interface takes; main fills it in.
         kernel_routes: whether the host kernel has a route to a locator by an interface.
@@ -114,8 +116,7 @@ class Overlay:
             ((IPPROTO_IPV6, IPV6_MTU_DISCOVER), IP_PMTUDISC_DO),
         ):
             self.sk.options[key] = value
-        self._kernel: tuple[Uplink, ...] = ()
-        self._drained: set[str] = set()
+        self.uplinks = Uplinks(table)
         self.device_mtu: Callable[[int], int] = lambda _ifindex: UDP_LEN_MAX
         self.kernel_routes: Callable[[int, Locator], bool] = lambda _ifindex, _locator: True
         self.sink: EventSink = lambda _event: None
@@ -312,7 +313,7 @@ class Overlay:
         skb.dev = "lo" if saddr == skb.daddr else ""
         if path is not None:
             way = path.way
-            ours, theirs = self.locator_text(way.source), self.locator_text(way.remote)
+            ours, theirs = self.uplinks.text(way.source), self.uplinks.text(way.remote)
             skb.dev, skb.via = path.device or way.l3, f"{way.l3} {ours} {theirs}"
         return self._l3.mhost_send_to_l4(skb, self.mhost_proto)
 
@@ -354,7 +355,7 @@ class Overlay:
 
     def set_kernel(self, uplinks: Iterable[Uplink]) -> None:
         """The addresses of the host kernel's interfaces, those with a link."""
-        self._kernel = tuple(uplinks)
+        self.uplinks.set_kernel(uplinks)
         self.look()
 
     def routes_changed(self) -> None:
@@ -364,52 +365,14 @@ class Overlay:
 
     def look(self) -> None:
         """Addresses, links, handlers or drains may be others now."""
-        registered = self._table.protos.values()
-        ours = [
-            Uplink(p.name, Locator(p.family, address), 0, p.device)
-            for p in registered
-            if p.udp is None and p is not self.mhost_proto and p.up()
-            for address in p.addresses()
-        ]
-        names = {p.name for p in registered}
-        found = [
-            up._replace(drained=bool(self._drained & self._spellings(up)))
-            for up in (*self._kernel, *ours)
-            if up.l3 in names
-        ]
-        self.hosts.set_uplinks(found, self._l3.now())
+        self.hosts.set_uplinks(self.uplinks.found(), self._l3.now())
         self._arm()
 
-    def _spellings(self, up: Uplink) -> set[str]:
-        return {up.device, up.l3, self.locator_text(up.locator)} - {""}
-
     def drain(self, what: str, drained: bool) -> list[str]:
-        """Plan to leave an interface, an L3 handler or an address, or take it back.
-
-        Returns:
-            The uplinks that it names.
-
-        Raises:
-            MhostError: ENODEV if it names none, EBUSY if nothing else would be left.
-        """
-        uplinks = self.hosts.uplinks()
-        named = [up for up in uplinks if what in self._spellings(up)]
-        if not named and not (what in self._drained and not drained):
-            there = ", ".join(sorted({text for up in uplinks for text in self._spellings(up)}))
-            raise MhostError(
-                errno.ENODEV, f"path drain: {what} is no uplink; there are {there or 'none'}"
-            )
-        if drained and all(up.drained or up in named for up in uplinks):
-            raise MhostError(errno.EBUSY, f"path drain: without {what} no uplink would be left")
-        (self._drained.add if drained else self._drained.discard)(what)
+        """Plan to leave an uplink, or take it back: as Uplinks.drain."""
+        named = self.uplinks.drain(what, drained)
         self.look()
-        return [f"{up.l3} {self.locator_text(up.locator)}" for up in named]
-
-    def locator_text(self, locator: Locator) -> str:
-        """As applications spell it."""
-        return self._table.mhost_ntop(
-            SockaddrMhost(locator.family, 0, locator.address, 0, locator.scope_id)
-        )
+        return named
 
     # --- what Hosts tells
 

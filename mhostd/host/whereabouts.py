@@ -45,7 +45,7 @@ class Whereabouts:
         """We are somewhere else."""
         hosts = self._overlay.hosts
         locators = [
-            self._overlay.locator_text(each.locator)
+            self._overlay.uplinks.text(each.locator)
             for each in hosts.locators()
             if not each.drained
         ]

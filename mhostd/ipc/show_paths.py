@@ -30,7 +30,7 @@ class ShowPaths:
             "key": key_ntop(us.public),
             "identifier": identifier_ntop(us.identifier),
             "locators": [
-                self._overlay.locator_text(each.locator)
+                self._overlay.uplinks.text(each.locator)
                 for each in self._overlay.hosts.locators()
             ],
         }
@@ -60,7 +60,7 @@ class ShowPaths:
 
     def _text(self, path: Path) -> str:
         way = path.way
-        ours, theirs = (self._overlay.locator_text(loc) for loc in (way.source, way.remote))
+        ours, theirs = (self._overlay.uplinks.text(loc) for loc in (way.source, way.remote))
         device = f" {path.device}" if path.device else ""
         return f"{way.l3}{device} {ours} > {theirs}"
 
@@ -79,8 +79,8 @@ class ShowPaths:
             "path": path.number,
             "l3": way.l3,
             "device": path.device or None,
-            "source": self._overlay.locator_text(way.source),
-            "locator": self._overlay.locator_text(way.remote),
+            "source": self._overlay.uplinks.text(way.source),
+            "locator": self._overlay.uplinks.text(way.remote),
             "port": way.port,
             "active": path is peer.active,
             "state": path.state.value,
@@ -113,7 +113,7 @@ class ShowPaths:
                 self._path(peer, path, now) for path in choose.order(peer.paths.values())
             ],
             "hints": {
-                origin: [self._overlay.locator_text(locator) for locator in locators]
+                origin: [self._overlay.uplinks.text(locator) for locator in locators]
                 for origin, locators in peer.hints.items()
             },
             "last_switch": peer.last_switch._asdict() if peer.last_switch else None,
@@ -150,7 +150,7 @@ class ShowPaths:
                 reason = "taken" if i == 0 else "another one comes first"
             candidates.append(
                 {
-                    "locator": self._overlay.locator_text(locator),
+                    "locator": self._overlay.uplinks.text(locator),
                     "l3": proto.name if proto else None,
                     "active": i == 0,
                     "reason": reason,
