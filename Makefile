@@ -17,6 +17,7 @@ FUZZ_C := $(addprefix mhostd/native/,csum.c frame.c packed.c ring.c shim.c sipha
 	$(addprefix clients/c/,app_lane.c msgpack.c zmtp.c)
 
 SIM := 10000
+TWO := -q -n 2 --dist loadfile  # most tests wait for something: two files at a time
 
 .PHONY: all demo demo-failover test test-all test-walk programs bench bench-failover matplotlib \
 	sim asan fuzz check format setup clean
@@ -29,13 +30,13 @@ demo-failover: setup matplotlib  # the picture is build/failover.png
 	$(BIN)/python demo/failover.py
 
 test: check programs asan fuzz  # the gate
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest $(TWO) -m "not slow"
 
 test-all: check programs asan fuzz sim test-walk
 	$(BIN)/pytest -q --hypothesis-profile=long
 
 test-walk: setup programs  # what the walk does without the native core
-	MHOSTD_NATIVE=py $(BIN)/pytest -q -m "not slow" --ignore=tests/install
+	MHOSTD_NATIVE=py $(BIN)/pytest $(TWO) -m "not slow" --ignore=tests/install
 
 programs:  # of Debian, which the tests run on our sockets
 	@$(call apt,$(TEST_APT))
@@ -63,7 +64,7 @@ asan: setup  # the C extension under AddressSanitizer and UBSan
 	@PATH="$(CURDIR)/$(BIN):$$PATH" meson install --quiet -C $(ASAN)/build
 	PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		$(BIN)/pytest -q -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py \
+		$(BIN)/pytest $(TWO) -p no:cacheprovider tests/unit/native tests/lane tests/props/test_native.py \
 		tests/props/test_native_shim.py tests/clients/libmhost tests/netns/test_preload.py \
 		-k "not valgrind" -m "not slow"
 

@@ -11,6 +11,7 @@ import msgspec
 from mhostd.uapi import DEFAULT_ADMIN_SOCKET, DEFAULT_SOCKET
 
 SUN_PATH_MAX = 107  # octets of path, unix(7)
+BESIDE = ".events"  # the longest of what stands behind a path for a socket beside it
 IFNAMSIZ = 16  # octets, linux/if.h, the terminating zero included
 LEASE_MAX_S = 3600
 
@@ -238,8 +239,9 @@ def _check(config: Config) -> None:
         if not value.startswith("ipc:///"):
             raise ConfigError(f"ipc.{key}: {value!r} is no `ipc:///path`")
         length = len(value.removeprefix("ipc://").encode())
-        if length > SUN_PATH_MAX:
-            raise ConfigError(f"ipc.{key}: path of {length} octets exceeds {SUN_PATH_MAX}")
+        most = SUN_PATH_MAX - len(BESIDE)
+        if length > most:
+            raise ConfigError(f"ipc.{key}: path of {length} octets exceeds {most}")
     if config.ipc.socket == config.ipc.admin_socket:
         raise ConfigError("ipc.admin_socket: it is ipc.socket too; name another path")
     devices = {"lo"}

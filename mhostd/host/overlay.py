@@ -16,7 +16,7 @@ from functools import partial
 from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.errors import DropReason, End, MhostError, Verdict
 from mhostd.host.hosts import Hosts, unknown
-from mhostd.host.identity import Identity, identifier_ntop, identifier_of
+from mhostd.host.identity import Identity, identifier_ntop, identifier_of, key_pton
 from mhostd.host.path import Path, Uplink, Way
 from mhostd.host.peer import Peer
 from mhostd.host.uplinks import Uplinks
@@ -136,7 +136,7 @@ class Overlay:
             family=AF_INET6,
             name=NAME,
             addr_len=16,
-            pton=inet6_pton,
+            pton=_pton,
             ntop=inet6_ntop,
             addresses=lambda: (us.identifier,),
             mtu=lambda: UDP_LEN_MAX - OVERHEAD - UDP_HLEN,
@@ -458,6 +458,13 @@ def _arrival(control: bytes) -> tuple[bytes, int]:
             address, ifindex = _IN6_PKTINFO.unpack_from(data)
             return address, ifindex
     return b"", 0
+
+
+def _pton(text: str) -> bytes:
+    """Read an identifier, or the public key that it is made of; ValueError."""
+    if text.endswith("="):  # as base64 of 32 octets does, and no address
+        return identifier_of(key_pton(text))
+    return inet6_pton(text)
 
 
 def _ignore(_sk: Sock) -> None:

@@ -175,7 +175,7 @@ class Calls:
                 )
                 return sk.number
             case Lookup(host=text):
-                if ":" in text or text.replace(".", "").isdigit():
+                if ":" in text or text.endswith("=") or text.replace(".", "").isdigit():
                     locator = self._table.mhost_pton(text)
                     return SockaddrMhost(
                         locator.family, 0, locator.address, 0, locator.scope_id

@@ -154,14 +154,15 @@ def test_a_flow_goes_from_one_l3_to_the_next(everything):
 
 
 def test_a_host_is_named_by_its_identifier(everything):
-    """As text, and as the address of a socket; a stranger can be answered, and called."""
+    """Or by its key; a stranger can be answered, and called, by what he is seen as."""
     a, b, key = everything
     a.mhostctl("hosts", "add", "bob", "--key", key, "192.0.2.2")
     app, stranger = a.app(), b.app()
     try:
         for each in (app, stranger):
             each("socket", "mhost")
-        assert ask(app, "hi", identifier(b))[1] == "bob"  # who is named has a name
+        for text in (identifier(b), key, f"mhost:{key}"):
+            assert ask(app, "hi", text)[1] == "bob"  # who is named has a name
         stranger("bind", "*", 8)
         app("sendto", "who am I", "bob", 8)
         text, source, port, _via = stranger("recv")

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +13,13 @@ import pytest
 
 DEMO = Path(__file__).parents[2] / "demo"
 FAILOVER = DEMO / "failover.py"
+
+
+@pytest.fixture
+def tmp_path():
+    """A short one: the path of a socket has room for 107 octets."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -223,3 +223,10 @@ def test_an_ipv6_address_of_the_tun_is_read_alike():
     read = tun_address(TunInet("fd77::1/64", "fd77::2"), 6)
     assert (read.address[-1], read.host_address) == (1, "fd77::2")
     assert read.prefixes == ((bytes.fromhex("fd77") + bytes(14), 64),)
+
+
+def test_a_socket_needs_room_for_the_name_of_the_one_beside_it():
+    longest = "ipc:///" + "x" * 99
+    assert parse_config(f'[ipc]\nsocket = "{longest}"').ipc.socket == longest
+    with pytest.raises(ConfigError, match="path of 101 octets exceeds 100"):
+        parse_config(f'[ipc]\nsocket = "{longest}x"')

@@ -62,7 +62,9 @@ class Many:
     def ignore(self, *_args: object) -> None:
         """What this program does not care for."""
 
-    deliver = unreachable = event = changed = warm = added = forgotten = lost = moved = ignore
+    deliver = unreachable = refused = event = changed = warm = added = forgotten = lost = (
+        moved
+    ) = ignore
 
 
 def main() -> None:
