@@ -466,12 +466,12 @@ class AfMhost:
             if family == AF_MHOST:
                 hlen = _UDP_HLEN + _L3_HLEN.get(proto.family, 0)
                 if proto.udp is not None:
-                    return proto.udp.path_mtu(sa) - hlen
+                    return proto.udp.path_mtu(sa, b"") - hlen
                 if proto.path_mtu is not None:
                     return proto.path_mtu(sa.address) - hlen
                 return proto.mtu() - _UDP_HLEN
             if sa.family == family and proto.udp is not None:
-                return proto.udp.path_mtu(sa)
+                return proto.udp.path_mtu(sa, b"")
             if sa.family == family and proto.path_mtu is not None:
                 return proto.path_mtu(sa.address)
         raise MhostError(

@@ -415,11 +415,17 @@ class FileDirectory:
         self._looks -= self._looks > 0
         if now >= self._settled_s:
             self._settled_s = math.inf
+        failure = None
         for identifier, watched in self._watched.items():
             if look or not watched.known:
-                self._look(identifier, watched)
+                try:
+                    self._look(identifier, watched)
+                except OSError as err:  # the files of others may be readable
+                    failure = err
             elif watched.record is not None and watched.expires_ms <= _wall_ms():
                 self._found(watched, None)
+        if failure is not None:
+            raise failure
         if not self._puts:
             self._worked()
 

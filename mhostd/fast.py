@@ -223,9 +223,11 @@ class FastLane:
             (record,) = unpack_records(octets)
             self.host_received(sk, Datagram(record.payload, _short(record.sa)))
         else:
-            self.host_error(sk, AF_INET if kind == _HOST else AF_INET6)
-            if sk.slot >= 0:
-                self._lane.host_watch(sk.slot, kind == _HOST6)
+            try:
+                self.host_error(sk, AF_INET if kind == _HOST else AF_INET6)
+            finally:
+                if sk.slot >= 0:
+                    self._lane.host_watch(sk.slot, kind == _HOST6)
 
     def _frame(self, ethertype: int, octets: bytes) -> None:
         assert self._tun is not None
@@ -368,7 +370,7 @@ class FastLane:
         else:
             to, hlen = _SOCKADDR_IN6.pack(sa.family, port, sa.address, sa.scope_id), 48
         try:
-            segment_max = udp.path_mtu(sa) - hlen
+            segment_max = udp.path_mtu(sa, b"") - hlen
         except MhostError:
             return
         most = min(sk.sndbuf, UDP_PAYLOAD_MAX)

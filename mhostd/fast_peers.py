@@ -158,8 +158,10 @@ class FastPeers:
     def item(self, kind: int, what: int, octets: bytes) -> None:
         """What the lane has handed over."""
         if kind == ENCAP_ERROR:
-            self.host_error(self._overlay.sk, AF_INET6 if what else AF_INET)
-            self._lane.encap_watch(bool(what))
+            try:
+                self.host_error(self._overlay.sk, AF_INET6 if what else AF_INET)
+            finally:
+                self._lane.encap_watch(bool(what))
             return
         if kind == WARM:
             peer = self._peers.get(what)

@@ -56,6 +56,7 @@ _SEND_TRIES = 4  # of one datagram, each after errors of earlier ones
 # Of a source that is gone: what Linux says now, and what it said before.
 _SOURCE_GONE = frozenset({errno.ENETUNREACH, errno.EINVAL})
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h
+_RECVERR = {(socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)}
 _SOL_UDP, _UDP_GRO = 17, 104  # linux/udp.h
 # Control message -> octet of the interface index in it, and the option that asks for it
 _PKTINFO = {
@@ -263,8 +264,12 @@ class HostUdp:
             raise _error("connect", f"{to[0]} port {to[1]}", err) from None
 
     @staticmethod
-    def path_mtu(sa: SockaddrMhost) -> int:
+    def path_mtu(sa: SockaddrMhost, source: bytes = b"") -> int:
         """Octets of L3 packet that reach a locator, as the kernel knows it.
+
+        Args:
+            sa: the locator.
+            source: address that is sent from, by which the kernel may route.
 
         Raises:
             MhostError: what connect(2) says: ENETUNREACH, EHOSTUNREACH.
@@ -273,6 +278,8 @@ class HostUdp:
         to = _sockaddr(sa)
         try:
             with socket.socket(sa.family, socket.SOCK_DGRAM) as s:
+                if source:
+                    s.bind(_sockaddr(SockaddrMhost(sa.family, 0, source, 0, sa.scope_id)))
                 s.connect(to)
                 return s.getsockopt(_LEVEL[sa.family], option)
         except OSError as err:
@@ -443,8 +450,9 @@ class HostUdp:
             except OSError:
                 return count
             sa = _from_sockaddr(s.family, address)
-            for _level, _type, octets in control:
-                sk.error_report(sk, _sk_error(sa, data, octets))
+            for level, type_, octets in control:
+                if (level, type_) in _RECVERR:  # IP_PKTINFO and others come with it
+                    sk.error_report(sk, _sk_error(sa, data, octets))
         return RX_BATCH
 
 

@@ -177,6 +177,7 @@ class Daemon:
         if stack.overlay is not None:
             self._join(stack.overlay)
             cleanup.callback(stack.udp.udpmhost_put_port, stack.overlay.sk)
+            cleanup.callback(core.flush)  # what goes over the TUN and Ethernet
             cleanup.callback(stack.overlay.hosts.close)
 
         self._fast = self._fast_lane(tun, cleanup)
@@ -226,6 +227,7 @@ class Daemon:
             events = Events(context, f"{ipc.socket}.events", ipc.group)
             cleanup.callback(events.close)
             stack.overlay.sink = events.send
+            cleanup.callback(setattr, stack.overlay, "sink", lambda _event: None)
         self._doors = (app, admin)
         send = calls.send = lambda client, event: (admin if client.admin else app).send(
             client, event

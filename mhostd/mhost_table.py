@@ -156,7 +156,7 @@ class MhostTable:
         """Return the protocol with the longest prefix that holds the address."""
         value, bits = int.from_bytes(address, "big"), 8 * len(address)
         for plen, prefix, proto in self._routes.get(family, ()):
-            if value >> (bits - plen) == prefix:
+            if plen <= bits and value >> (bits - plen) == prefix:
                 return proto
         return None
 

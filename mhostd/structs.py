@@ -48,7 +48,7 @@ class UdpOps:
             Returns the port.
         release: give back what bind took; a socket without any is left alone.
         setsockopt: set (level, option) on what was bound, or see whether it could be.
-        path_mtu: octets of L3 packet that reach a locator.
+        path_mtu: octets of L3 packet that reach a locator from an address of ours, b"" any.
         connect: see whether a locator can be connected to; our address then.
     """
 
@@ -57,7 +57,7 @@ class UdpOps:
     bind: Callable[[Sock, Place, int], int]
     release: Callable[[Sock], None]
     setsockopt: Callable[[Sock, tuple[int, int], int | bytes], None]
-    path_mtu: Callable[[SockaddrMhost], int]
+    path_mtu: Callable[[SockaddrMhost, bytes], int]
     connect: Callable[[Sock, SockaddrMhost], SockaddrMhost]
 
 

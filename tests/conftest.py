@@ -221,7 +221,7 @@ class Kernel:
         if sa.address in self.refuses:
             raise MhostError(self.refuses[sa.address], "connect: refused")
 
-    def path_mtu(self, sa):
+    def path_mtu(self, sa, source):
         return 1400
 
     def sendmsg(self, sk, payload, sa: SockaddrMhost, control=b""):

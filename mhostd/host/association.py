@@ -13,12 +13,13 @@ from typing import Protocol
 from mhostd.errors import MhostError
 from mhostd.host.handshake import Initiation, Invitation
 from mhostd.host.identity import Identity
-from mhostd.host.path import IDLE_PROBE_S, Path, State, Way
+from mhostd.host.path import IDLE_PROBE_S, Path, Way
 from mhostd.host.paths import NEVER, Paths
 from mhostd.host.session import REJECT_S, REKEY_LATE_S, REKEY_S, Session
 from mhostd.host.wire import HLEN, MAC_LEN
 
 RACE_S = 0.250  # RFC 8305 section 8: Connection Attempt Delay
+RACE_END_S = 0.1  # for the answer to the last one
 INIT_AGAIN_S = 1.0  # until the next INIT, doubled up to
 INIT_AGAIN_MAX_S = 8.0
 NEXT_S = 15.0  # how long a session waits for the peer to use it
@@ -109,7 +110,7 @@ class Association:
         )
         self._sent.clear()
         self._race = deque(self._paths.ordered())
-        self._end_s = now + max(self._backoff_s, RACE_S * len(self._race) + 0.1)
+        self._end_s = now + max(self._backoff_s, RACE_S * len(self._race) + RACE_END_S)
         self._backoff_s = min(2 * self._backoff_s, INIT_AGAIN_MAX_S)
         self._initiate(now)
 
@@ -122,7 +123,7 @@ class Association:
             try:
                 self._ids.transmit(path.way, self._initiation.packet(path.number))
             except MhostError as err:
-                path.turn(State.FAILED, err.strerror, now)
+                self._paths.failed(path, err.strerror, now)
                 continue
             self._sent.append(path)
             self._init_s = now + RACE_S
@@ -134,6 +135,16 @@ class Association:
         if self._initiation is not None and self._race:
             self._initiate(now)
 
+    def found(self, now: float) -> None:
+        """There may be other candidates now: they join the race."""
+        if self._initiation is None:
+            return
+        known = {*self._sent, *self._race}
+        self._race.extend(path for path in self._paths.ordered() if path not in known)
+        if self._race and self._init_s == NEVER:
+            self._end_s = max(self._end_s, now + RACE_S * len(self._race) + RACE_END_S)
+            self._initiate(now)
+
     def awaits(self, local_id: int) -> bool:
         """Whether an INIT with that association id has no answer yet."""
         return self._initiation is not None and self._initiation.local_id == local_id
@@ -142,7 +153,10 @@ class Association:
         """The peer is under load and wants to see that we are where we say."""
         path = self._paths.at(way)
         if self._initiation is not None and self._initiation.cookie(packet) and path:
-            self._ids.transmit(path.way, self._initiation.packet(path.number))
+            try:
+                self._ids.transmit(path.way, self._initiation.packet(path.number))
+            except MhostError:
+                return  # INIT is sent again
 
     def response(self, packet: bytes, way: Way, now: float) -> None:
         """RESPONSE has come: the association is there.
@@ -157,7 +171,7 @@ class Association:
         self._initiation = None
         self._init_s = self._end_s = NEVER
         self._backoff_s = INIT_AGAIN_S
-        self._use(session)
+        self._use(session, now)
         path = self._paths.of(way, now)
         if path in self._sent:  # from elsewhere it proves nothing of a path
             self._paths.works_now(path, "handshake answered", now)
@@ -211,12 +225,12 @@ class Association:
         if session.confirmed:
             return
         session.confirmed = True
-        self._use(session)
+        self._use(session, now)
         if path is not None and path.way in self._answered_ways:
             self._paths.works_now(path, "handshake confirmed", now)  # RESPONSE went there
         self._told(now)
 
-    def _use(self, session: Session) -> None:
+    def _use(self, session: Session, now: float) -> None:
         # Where both have called at once each may take the other's session for the older
         # one: the one that the peer uses stays, whichever that is.
         old = [s for s in (self.session, self._previous) if s is not None]
@@ -225,6 +239,8 @@ class Association:
             self._ids.drop_id(each.local_id)
         self._previous = old[-1] if old else None
         self.session = session
+        if not old:
+            self._paths.begin(now)
         if self._next is session:
             self._next = None
 
@@ -269,6 +285,8 @@ class Association:
                 self.give_up()
                 if waiting or stale:
                     self.connect(now)
+                else:
+                    self._backoff_s = INIT_AGAIN_S
         elif self.session is None:
             if waiting:
                 self.connect(now)

@@ -246,8 +246,10 @@ class Hosts:
         """
         self._now = now
         peer = self.peer(identifier)
-        peer.send(next_, inner, duplicate, now)
-        self.arm(peer)
+        try:
+            peer.send(next_, inner, duplicate, now)
+        finally:
+            self.arm(peer)
 
     def peer(self, identifier: bytes) -> Peer:
         """The peer with an identifier; EHOSTUNREACH if there is none."""

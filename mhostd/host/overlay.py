@@ -235,7 +235,8 @@ class Overlay:
         try:
             if proto.udp is not None:
                 sa = SockaddrMhost(family, way.port, address, 0, scope_id)
-                mtu = min(proto.udp.path_mtu(sa), self.device_mtu(way.ifindex))
+                mtu = proto.udp.path_mtu(sa, way.source.address)
+                mtu = min(mtu, self.device_mtu(way.ifindex))
             elif proto.path_mtu is not None:
                 mtu = proto.path_mtu(address)
             else:
@@ -248,6 +249,8 @@ class Overlay:
         """Whether the L3 handler of an uplink is the one that serves a locator."""
         proto = self._table.mhost_route(locator.family, locator.address)
         if proto is None or proto.name != uplink.l3:
+            return False
+        if len(locator.address) != proto.addr_len:  # said by who knows another protocol
             return False
         if locator.scope_id != uplink.locator.scope_id:  # link-local, and on another link
             return False

@@ -217,14 +217,18 @@ class Path:
     # --- traffic
 
     def mark(self, now: float, seq: int, sent: int, session: int) -> None:
-        """Note what was sent by now, if it is more than before."""
-        if self.last is not None and self.last.session != session:
+        """Note what was sent by now, if it is more than before.
+
+        On a path that has failed nobody waits for reports.
+        """
+        newest = self.marks[-1] if self.marks else self.last
+        if newest is not None and newest.session != session:
             self.marks.clear()
             self.last, self.marked, self.last_report = None, 0, None
         if sent == self.marked:
             return
         self.marked = sent
-        if len(self.marks) < _MARKS:
+        if self.state is State.WORKS and len(self.marks) < _MARKS:
             self.marks.append(Mark(now, seq, sent, session))
 
     def report(self, report: Report, session: int, now: float) -> None:

@@ -22,6 +22,7 @@ from mhostd.sock import Locator
 NEVER = float("inf")
 PATHS_MAX = 24  # candidates of one peer
 DUPLICATES_MAX = 4  # paths that one datagram takes
+BETTER_S = 0.5  # how often it is seen whether a better one has worked long enough
 URGENT_S = 0.500  # after a path failed one unanswered probe says enough of another
 ROOM_ASKED = 3  # padded probes without an answer after which a path is thought narrower
 ROOM_AGAIN_S = 600.0  # until it is asked anew (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER)
@@ -134,8 +135,15 @@ class Paths:
         self._left -= frozenset(new)
         self.refresh(now)
 
+    def reconsider(self, now: float) -> None:
+        """Nobody hears the peer: it may be back where it said that it is no more."""
+        if self._left:
+            self._left = frozenset()
+            self.refresh(now)
+
     def refresh(self, now: float) -> None:
         """Our uplinks, or its locators, are others now: see which paths there are."""
+        before = self._kept()
         uplinks = self._net.uplinks()
         places = {(up.l3, up.locator): up for up in uplinks}
         told = self.hints.get("peer")
@@ -166,6 +174,12 @@ class Paths:
                 elif len(self.by_number) < PATHS_MAX:
                     self._add(way, up, order, now)
         self.elect(now, "paths changed")
+        if self._kept() != before:
+            self._owner.changed()
+
+    def _kept(self) -> set[int]:
+        """The numbers of the paths that are not to be left."""
+        return {number for number, path in self.by_number.items() if not path.drained}
 
     def _add(self, way: Way, up: Uplink, order: int, now: float) -> Path:
         number = self._next_number
@@ -264,15 +278,17 @@ class Paths:
 
     def probe(self, path: Path, now: float, pad: int = 0) -> None:
         """Ask whether a path works, with that many octets of padding."""
+        fresh = path.answered_s == NEVER_S
+        if fresh and _PROBE_OVERHEAD + pad > self._credit:
+            wait_s = CREDIT_AGAIN_S * 2 ** min(path.unanswered, 6)
+            path.probe_s = now + wait_s
+            self.due_s = min(self.due_s, path.probe_s)
+            return
         nonce = self._net.nonce()
         packet = self._owner.seal(path, [Probe(nonce, pad)])
         if packet is None:
             return
-        if path.answered_s == NEVER_S:
-            if len(packet) > self._credit:
-                path.probe_s = now + CREDIT_AGAIN_S
-                self.due_s = min(self.due_s, path.probe_s)
-                return
+        if fresh:
             self._credit -= len(packet)
         path.probe(nonce, now, pad)
         try:
@@ -280,7 +296,7 @@ class Paths:
         except MhostError as err:
             path.probes.pop(nonce)
             if err.errno == errno.EMSGSIZE:
-                self._resize(path, self._net.room(path.way))
+                self._refit(path)
             else:
                 path.unanswered += 1
                 self.failed(path, err.strerror, now)
@@ -344,6 +360,8 @@ class Paths:
         """It does not work, for this reason: take another one, and see what the others do."""
         if path.state is State.FAILED:
             path.reason = reason
+            if path is self.active:
+                self.elect(now, f"{self.text(path)}: {reason}")
             return
         was_new = path.state is State.NEW
         path.turn(State.FAILED, reason, now)
@@ -387,6 +405,11 @@ class Paths:
         for path in self.by_number.values():
             self._resize(path, self._net.room(path.way))
 
+    def _refit(self, path: Path) -> None:
+        """The kernel has refused what should fit; what it says now, or takes always."""
+        room = self._net.room(path.way)
+        self._resize(path, room if room != path.room else min(room, ROOM_MIN))
+
     def _resize(self, path: Path, room: int) -> None:
         if room != path.room:
             path.room = room
@@ -400,9 +423,11 @@ class Paths:
 
     # --- time
 
-    def probe_all(self, now: float) -> None:
-        """There is a session: see what each path is good for."""
+    def begin(self, now: float) -> None:
+        """There is a session where there was none: see what each path is good for now."""
         for path in self.by_number.values():
+            if path.state is State.WORKS:
+                path.turn(State.NEW, "worked in an earlier association", now)
             path.probe_s = now
         self.due_s = now
 
@@ -421,8 +446,11 @@ class Paths:
             else:
                 due_s = min(due_s, path.probe_s)
         active = self.active
-        if active is not None and any(p.rank < active.rank for p in self.by_number.values()):
-            due_s = min(due_s, now + 0.5)
+        if active is not None and any(
+            path.state is State.WORKS and path.rank < active.rank
+            for path in self.by_number.values()
+        ):
+            due_s = min(due_s, now + BETTER_S)
         self.due_s = due_s
 
     def _run_path(self, path: Path, now: float) -> None:

@@ -223,6 +223,7 @@ class Peer:
         """No path works: whoever may know where it is is asked, at most once a second."""
         if now - self._lost_s >= 1:
             self._lost_s = now
+            self.net.reconsider(now)
             self._around.lost(self)
 
     def busy(self) -> bool:
@@ -250,11 +251,13 @@ class Peer:
     def hint(self, origin: str, locators: Iterable[Locator], now: float) -> None:
         """Somebody says where it is; instead of what it said before."""
         self.net.hint(origin, locators, now)
+        self.association.found(now)
         self._due(now)
 
     def refresh(self, now: float) -> None:
         """Our uplinks or routes are others now."""
         self.net.refresh(now)
+        self.association.found(now)
         self._due(now)
 
     def suspect(self, remote: Locator, reason: str, now: float) -> None:
@@ -282,12 +285,17 @@ class Peer:
                 waits.
         """
         self._traffic.sent_s = self.used_s = now
+        try:
+            self._send(next_, inner, duplicate, now)
+        finally:
+            self._due(now)
+
+    def _send(self, next_: int, inner: bytes, duplicate: bool, now: float) -> None:
         session, path = self.session, self.active
         if session is None or path is None:
             self._waiting.put(next_, inner, duplicate, now)
             if session is None:
                 self.connect(now)
-            self._due(now)
             return
         self._traffic.moves(now)
         if len(inner) + OVERHEAD > path.room:
@@ -301,7 +309,6 @@ class Peer:
             self._send_everywhere(session, next_, inner, now)
         else:
             self._send_once(session, path, next_, inner, now)
-        self._due(now)
 
     def _send_once(
         self, session: Session, path: Path, next_: int, inner: bytes, now: float
@@ -324,7 +331,7 @@ class Peer:
 
     def _send_everywhere(self, session: Session, next_: int, inner: bytes, now: float) -> None:
         seq = session.shim.next()
-        taken = 0
+        taken, why = 0, MhostError(errno.EHOSTUNREACH, f"sendto: no path to {self.name}")
         for path in self.data_paths(True):
             if len(inner) + OVERHEAD > path.room:
                 continue
@@ -337,11 +344,15 @@ class Peer:
             except MhostError as err:
                 if err.errno in PATH_ERRNOS:
                     self.net.failed(path, err.strerror, now)
+                else:
+                    why = err
         if not taken:
-            raise MhostError(errno.EHOSTUNREACH, f"sendto: no path to {self.name} takes it")
+            raise why
 
     def connect(self, now: float) -> None:
         """Make an association, unless that is under way."""
+        if self.session is None and not self.association.forming:
+            self.net.reconsider(now)
         if not self.paths:
             self.dead(now)
         self.association.connect(now)
@@ -380,11 +391,10 @@ class Peer:
 
     def _established(self, first: bool, now: float) -> None:
         """Another session is used from now on."""
-        self.net.elect(now, "association")
-        self.changed()
         if first:
             self.event("association", "established")
-            self.net.probe_all(now)
+        self.net.elect(now, "association")
+        self.changed()
         self._heard_locators = 0  # numbers are of a session
         self.say_locators(now)
         self._flush(now)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from mhostd.host.noise import MESSAGE1_LEN, MESSAGE2_LEN
 from mhostd.sock import Locator
+from mhostd.uapi import AF_INET, AF_INET6
 
 L3_NAME = "mhost"  # of the L3 protocol whose addresses are identifiers
 PORT = 64678  # "mhost" on a telephone's keys; beyond the ephemeral ports of Linux
@@ -46,6 +47,7 @@ _LOCATOR = struct.Struct("!HBB")
 _REPORT = struct.Struct("!BQQ")
 _PADDING, _PROBE, _REPLY, _REPORTS, _LOCATORS, _LOCATORS_ACK, _CLOSE, _REFUSED = range(8)
 REFUSED_HEAD = 8  # octets of an inner packet that tell whose it is: ports, length, checksum
+_LENGTHS = {AF_INET: (4,), AF_INET6: (16,)}  # octets of an address; of plug-ins 1..16
 LOCATORS_MAX = 32
 DRAINED = 1  # flag of a locator: in use for as long as nothing else is there
 
@@ -282,8 +284,8 @@ def _parse_locators(octets: bytes) -> list[TheirLocator]:
         family, flags, length = _LOCATOR.unpack_from(octets, at)
         at += _LOCATOR.size
         address = octets[at : at + length]
-        if len(address) != length or not 0 < length <= 16:
-            raise WireError(f"an address of {length} octets")
+        if len(address) != length or length not in _LENGTHS.get(family, range(1, 17)):
+            raise WireError(f"an address of {length} octets in family {family}")
         at += length
         found.append(TheirLocator(Locator(family, address), bool(flags & DRAINED)))
     if len(found) > LOCATORS_MAX:

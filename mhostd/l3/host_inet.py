@@ -35,8 +35,8 @@ class HostUdp(Protocol):
     ) -> None:
         """Set an option on the kernel sockets of one family."""
 
-    def path_mtu(self, sa: SockaddrMhost) -> int:
-        """Octets of L3 packet that reach a locator."""
+    def path_mtu(self, sa: SockaddrMhost, source: bytes) -> int:
+        """Octets of L3 packet that reach a locator from an address of ours, b"" any."""
 
     def connect(self, sk: Sock, sa: SockaddrMhost) -> SockaddrMhost:
         """See whether the kernel would connect to a locator, and from where."""

@@ -361,9 +361,15 @@ def octets(host):
     return sent["eth0"], sent["eth1"]
 
 
-def test_a_peer_whose_daemon_is_killed_is_heard_again(kernel_pair):
-    """The sockets of its programs come back with it, and the stream to them."""
+@pytest.mark.parametrize("family", ["IPv4", "both"])
+def test_a_peer_whose_daemon_is_killed_is_heard_again(kernel_pair, family):
+    """The sockets of its programs come back with it, and the stream to them.
+
+    Meanwhile its host says that nobody has the port, in ICMP.
+    """
     a, b = kernel_pair
+    for host in (a, b) if family == "IPv4" else ():
+        host.batch(*(f"-6 addr flush dev eth{n}" for n in (0, 1)))
     kernel_only(a, b, 0, 1)
     sink, source = b.app(), a.app()
     for app in (sink, source):
@@ -384,6 +390,25 @@ def test_a_peer_whose_daemon_is_killed_is_heard_again(kernel_pair):
     assert numbers[0] > int(first)
     sent = source("stop")
     assert numbers[-1] <= sent
+
+
+def test_a_daemon_that_is_stopped_says_so_also_where_something_waits(kernel_pair):
+    """It ends with 0, and its peers need not find out."""
+    a, b = kernel_pair
+    kernel_only(a, b, 0, 1)
+    app, sink = a.app(), b.app()
+    for each in (app, sink):
+        each("socket", "mhost")
+    sink("bind", "*", 7)
+    app("sendto", "hello", "b", 7)
+    assert sink("recv")[0] == "hello"
+    key = base64.b64encode(bytes(31) + b"\x09").decode()
+    a.mhostctl("hosts", "add", "silent", "--key", key, "10.1.0.77")
+    app("sendto", "anybody", "silent", 7)
+    assert association(a, "silent") == "forming"
+    assert association(b, "a") == "established"
+    assert a.stop(signal.SIGTERM) == 0
+    assert association(b, "a") == "none"
 
 
 def test_each_choice_is_explained_and_told(kernel_pair):

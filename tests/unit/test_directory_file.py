@@ -415,6 +415,27 @@ def test_a_watch_goes_on_over_a_damaged_file(directory, loop, folder):
     loop.until(lambda: said[3:4] == [record()])  # refreshed
 
 
+def test_a_file_that_cannot_be_read_hides_no_other(directory, loop, monkeypatch):
+    ours, other = directory(), directory()
+    read = Folder.read
+
+    def refused(self, identifier):
+        if identifier == A:
+            raise PermissionError(13, "Permission denied")
+        return read(self, identifier)
+
+    monkeypatch.setattr(Folder, "read", refused)
+    said = {A: [], B: []}
+    for identifier in said:
+        other.watch(identifier, said[identifier].append)
+    ours.put(record(1, B), LEASE_S)
+    loop.until(lambda: said[B][-1:] == [record(1, B)])
+    assert said[A] == []
+    assert "Permission denied" in other.state()
+    monkeypatch.setattr(Folder, "read", read)
+    loop.until(lambda: said[A] == [None])
+
+
 def test_who_keeps_the_lock_does_not_keep_readers(directory, loop, folder, monkeypatch):
     monkeypatch.setattr(directory_file, "LOCK_S", 0.1)
     ours = directory()

@@ -8,6 +8,8 @@ from functools import partial
 import pytest
 from world import World
 
+from mhostd.host.path import State
+
 EVERY_S = 0.001
 RTT_S = 0.002
 
@@ -150,3 +152,73 @@ def test_one_round_trip_that_stood_high_is_forgotten_soon(world):
     path.srtt = path.rttvar = 0.5
     world.run(11)
     assert path.silence_s < 0.1
+
+
+def test_a_peer_that_went_home_while_nobody_looked_is_found_where_it_was_configured(world):
+    """It had said that it is not there any more, and then nothing."""
+    a, b = world.nodes
+    sent = world.stream(a, b, 0.01, 3)
+    world.run(1)
+    home = b.addresses[0]
+    down(world, b, 0)
+    world.run(4)
+    a.hosts.peers[b.identity.identifier].association.close()  # 15 minutes later
+    world.segments[0].down.discard(b.number)
+    world.segments[1].down.add(b.number)
+    b.fresh()  # at home, and it calls nobody
+    b.hosts.set_uplinks(b.uplinks(), world.now)
+    world.introduce(b, a)
+    late = world.stream(a, b, 0.1, world.now + 3)
+    world.run(world.now + 6)
+    assert b.addresses[0] == home
+    assert sent
+    assert all(b.got[a.identity.identifier, inner] for inner in late)
+
+
+def test_a_peer_that_is_gone_costs_nothing_once_nobody_sends(world):
+    a, b = world.nodes
+    world.stream(a, b, EVERY_S, 2)
+    world.run(2)
+    peer = a.hosts.peers[b.identity.identifier]
+    for link in world.segments:
+        link.cut |= {(a.number, b.number), (b.number, a.number)}
+    world.stream(a, b, EVERY_S, 3)
+    world.run(3)
+    assert all(path.state is State.FAILED for path in peer.paths.values())
+    world.send(a, b, b"00000000 0>1 one more")
+    world.run(10)
+    assert not peer.warm
+    turns = 0
+    for _ in range(100):
+        due = a.hosts.next_s
+        world.run(world.now + 0.1)
+        turns += due != a.hosts.next_s
+    assert turns <= 10  # of 10 s
+
+
+def test_who_had_no_network_at_first_calls_as_soon_as_there_is_one(world):
+    a, b = world.nodes
+    for segment in range(2):
+        down(world, a, segment)
+    world.stream(a, b, 0.5, 10)
+    world.run(9.1)
+    assert not b.when
+    up(world, a, 1)
+    world.run(9.4)
+    assert b.when
+    assert b.when[0][0] < 9.2
+
+
+def test_a_call_that_failed_long_ago_does_not_slow_the_next_one(world):
+    a, b = world.nodes
+    for link in world.segments:
+        link.cut.add((a.number, b.number))
+    world.stream(a, b, 0.1, 10)
+    world.run(60)
+    assert a.given_up
+    world.send(a, b, b"00000000 0>1 now")
+    world.run(60.6)  # both candidates were tried, and nobody heard
+    for link in world.segments:
+        link.cut.clear()
+    world.run(63)
+    assert b.got[a.identity.identifier, b"00000000 0>1 now"] == 1

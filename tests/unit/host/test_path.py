@@ -24,7 +24,8 @@ SESSION = 7
 
 @pytest.fixture
 def path():
-    return Path(1, Way("host_inet", US, 2, THEM, PORT), "eth0", (0,), 1472)
+    way = Way("host_inet", US, 2, THEM, PORT)
+    return Path(1, way, "eth0", (0,), 1472, State.WORKS)
 
 
 def test_the_first_round_trips_as_rfc_6298_has_them(path):
@@ -126,6 +127,23 @@ def test_another_session_begins_anew(path):
     assert path.loss == 0
 
 
+def test_on_a_path_that_has_failed_nobody_waits_for_reports(path):
+    path.mark(1.0, 10, 10, SESSION)
+    path.turn(State.FAILED, "silent", 1.1)
+    path.mark(1.2, 20, 20, SESSION)
+    assert not path.marks
+    path.turn(State.WORKS, "answered", 5.0)
+    assert path.silent_s(9.0) == 0
+    path.mark(9.0, 30, 30, SESSION)
+    assert path.silent_s(9.5) == 0.5
+
+
+def test_marks_of_an_ended_session_go_though_none_was_reported(path):
+    path.mark(1.0, 1000, 1000, SESSION)
+    path.mark(2.0, 5, 5, SESSION + 1)
+    assert [mark.session for mark in path.marks] == [SESSION + 1]
+
+
 def test_marks_are_bounded_and_the_oldest_stay(path):
     for step in range(1000):
         path.mark(step, step + 1, step + 1, SESSION)
@@ -149,6 +167,7 @@ def test_each_failure_doubles_the_hold_up_to_a_minute_and_a_steady_minute_ends_t
 
 
 def test_the_same_state_for_another_reason_has_its_time(path):
+    path.turn(State.FAILED, "none", 0.5)
     path.turn(State.WORKS, "one", 1.0)
     path.turn(State.WORKS, "other", 2.0)
     assert (path.reason, path.since_s) == ("other", 1.0)

@@ -48,6 +48,7 @@ class Around:
     traffic: bool = False
     deaths: int = 0
     nonces: int = 0
+    changes: int = 0
 
     def transmit(self, way, packet):
         if way.ifindex in self.refuse:
@@ -75,7 +76,7 @@ class Around:
         self.events.append(f"{what}: {text}")
 
     def changed(self):
-        pass
+        self.changes += 1
 
     def working(self, now):
         pass
@@ -123,7 +124,7 @@ def answer(paths, around, now):
 
 def working(paths, around, now=1.0):
     """All paths work, and their round trip is known and small."""
-    paths.probe_all(now)
+    paths.begin(now)
     paths.run(now)
     while answer(paths, around, now + 0.001):
         pass
@@ -149,7 +150,7 @@ def test_there_are_only_so_many(paths):
 
 
 def test_the_first_that_answers_is_taken_and_the_best_in_the_end(paths, around):
-    paths.probe_all(1.0)
+    paths.begin(1.0)
     paths.run(1.0)
     (first, second) = around.sent
     assert first[0].remote == at(1, 2)
@@ -252,7 +253,7 @@ def test_an_address_that_never_answered_gets_three_times_what_came_from_the_peer
 
 
 def test_a_path_that_takes_what_it_should_is_asked_once(paths, around):
-    paths.probe_all(1.0)
+    paths.begin(1.0)
     paths.run(1.0)
     answer(paths, around, 1.001)
     pads = [probe.pad for _way, probe in around.sent]
@@ -266,7 +267,7 @@ def test_a_path_that_takes_what_it_should_is_asked_once(paths, around):
 
 def test_a_path_that_swallows_large_packets_is_thought_narrow_and_works(paths, around):
     """RFC 8899: a black hole; it is asked anew after ten minutes."""
-    paths.probe_all(1.0)
+    paths.begin(1.0)
     now, padded = 1.0, 0
     while now < 4.0:
         paths.run(now)
@@ -299,7 +300,7 @@ def test_duplicates_take_every_path_that_works_and_is_to_be_kept(paths, around):
     paths.hint("directory", [at(1, n) for n in range(3, 9)], 0.5)
     paths.came(10_000)
     now = 1.0
-    paths.probe_all(now)
+    paths.begin(now)
     for _ in range(40):
         now += 0.1
         paths.came(1000)
@@ -388,3 +389,69 @@ def test_numbers_are_never_shared(paths, around):
         assert all(paths.by_number[number].number == number for number in numbers)
         seen |= set(numbers)
     assert len(seen) == 256
+
+
+def test_what_the_kernel_refuses_though_it_should_fit_is_too_large(paths, around):
+    ways = working(paths, around)
+    around.refuse[1] = errno.EMSGSIZE
+    paths.probe(ways["eth1"], 2.0, 1400)
+    assert (ways["eth1"].room, ways["eth1"].state) == (ROOM_MIN, State.WORKS)
+    around.width = 1372
+    paths.probe(ways["eth1"], 3.0, 1400)
+    assert ways["eth1"].room == 1372
+
+
+def test_whoever_sends_is_told_when_another_path_may_be_copied_to(paths, around):
+    """The one that is taken stays; the fast lane has those of policy duplicate, too."""
+    working(paths, around)
+    for drained in (True, False):
+        around.changes = 0
+        around.links[1] = around.links[1]._replace(drained=drained)
+        paths.refresh(2.0)
+        assert around.changes
+    around.changes = 0
+    paths.refresh(3.0)
+    assert not around.changes
+    around.links.pop()
+    paths.refresh(4.0)
+    assert around.changes
+
+
+def test_a_better_one_that_does_not_work_wakes_nobody(paths, around):
+    ways = working(paths, around)
+    paths.failed(ways["eth1"], "silent", 2.0)
+    answer(paths, around, 2.001)
+    now, turns = 100.0, 0
+    while now < 200:
+        now = max(now, paths.due_s)
+        paths.run(now)
+        for way, probe in around.sent:
+            if way.ifindex == 2:
+                paths.answered(probe.nonce, now)
+        around.sent.clear()
+        turns += 1
+    assert turns < 30
+
+
+def test_addresses_that_never_answered_are_asked_less_and_less(paths, around):
+    """Also while there is no credit for them."""
+    paths.hint("directory", [at(1, n) for n in range(100, 110)], 0.5)
+    paths.begin(1.0)
+    now, turns = 1.0, 0
+    while now < 300:
+        now = max(now + 0.001, paths.due_s)
+        paths.came(CONTROL // 3)
+        paths.run(now)
+        around.sent.clear()
+        turns += now > 200
+    assert turns < 300
+
+
+def test_the_path_that_is_taken_and_fails_twice_is_left(paths, around):
+    ways = working(paths, around)
+    paths.failed(ways["eth2"], "silent", 2.0)
+    paths.failed(ways["eth1"], "silent", 2.1)
+    assert paths.active is ways["eth1"]
+    ways["eth2"].turn(State.WORKS, "answered", 2.2)
+    paths.failed(ways["eth1"], "refused", 2.3)
+    assert paths.active is ways["eth2"]

@@ -31,7 +31,12 @@ from mhostd.host.wire import (
 from mhostd.sock import Locator
 
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
-locators = st.tuples(u16, st.binary(min_size=1, max_size=16)).map(lambda t: Locator(*t))
+plug_ins = u16.filter(lambda family: family not in (2, 10))
+locators = st.one_of(
+    st.tuples(st.just(2), st.binary(min_size=4, max_size=4)),
+    st.tuples(st.just(10), st.binary(min_size=16, max_size=16)),
+    st.tuples(plug_ins, st.binary(min_size=1, max_size=16)),
+).map(lambda t: Locator(*t))
 theirs = st.lists(st.builds(TheirLocator, locators, st.booleans()), max_size=LOCATORS_MAX)
 messages = st.one_of(
     u64.map(Probe),
@@ -82,6 +87,15 @@ def test_a_padded_probe_is_that_much_larger(pad):
     plain, padded = emit_messages([Probe(7)]), emit_messages([Probe(7, pad)])
     assert len(padded) == len(plain) + pad
     assert parse_messages(padded) == [Probe(7)]
+
+
+@pytest.mark.parametrize(
+    ("family", "length"), [(2, 3), (2, 5), (2, 16), (10, 1), (10, 4), (10, 15), (1, 0), (1, 17)]
+)
+def test_an_address_has_the_length_of_its_family(family, length):
+    octets = emit_messages([Locators(1, (TheirLocator(Locator(family, bytes(length))),))])
+    with pytest.raises(WireError, match=f"{length} octets in family {family}"):
+        parse_messages(octets)
 
 
 def test_a_kind_that_is_not_known_is_passed_over():
