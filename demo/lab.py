@@ -250,6 +250,8 @@ class Lab:
     ) -> None:
         try:
             for host in self.hosts.values() if kind is None else ():
+                if host.daemon is not None:
+                    assert "unexpected error" not in host.log(), host.log()
                 if host.daemon is not None and host.daemon.poll() is None:
                     host.check_accounts()
         finally:

@@ -369,7 +369,8 @@ def test_a_peer_whose_daemon_is_killed_is_heard_again(kernel_pair, family):
     """
     a, b = kernel_pair
     for host in (a, b) if family == "IPv4" else ():
-        host.batch(*(f"-6 addr flush dev eth{n}" for n in (0, 1)))
+        for n in (0, 1):
+            host.ip(f"-6 addr flush dev eth{n}")
     kernel_only(a, b, 0, 1)
     sink, source = b.app(), a.app()
     for app in (sink, source):

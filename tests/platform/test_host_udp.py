@@ -111,7 +111,8 @@ def test_an_error_is_read_among_the_control_messages_that_come_with_it(
 def test_what_a_path_takes_depends_on_where_one_sends_from(netns):
     ip("link set lo up")
     for n, mtu in ((1, 1400), (2, 1300)):
-        ip(f"link add d{n} type dummy")
+        ip(f"link add d{n} type veth peer name p{n}")
+        ip(f"link set p{n} up")
         ip(f"link set d{n} mtu {mtu} up")
         ip(f"addr add 192.0.2.{n}/32 dev d{n}")
         ip(f"route add 198.51.100.0/24 dev d{n} table {n}")
