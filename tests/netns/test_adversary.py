@@ -14,6 +14,8 @@ import time
 import pytest
 from lab import Lab, key_of, two_links
 
+pytestmark = pytest.mark.native  # a flood is more than the walk alone can look at
+
 PORT = 64678
 RATE = 500  # of the legitimate stream, datagrams a second
 
