@@ -113,6 +113,7 @@ class Path:
         marks: what was sent and not reported, oldest first.
         hold_s: how long it must work until it is preferred again.
         doubted_s: when another one by the same interface failed last.
+        before_silence: since_s and hold_s, if it failed for silence and nothing else.
     """
 
     number: int
@@ -145,6 +146,7 @@ class Path:
     heard_s: float = float("-inf")
     answered_s: float = float("-inf")
     doubted_s: float = float("-inf")
+    before_silence: tuple[float, float] | None = None
 
     @property
     def doubted(self) -> bool:
@@ -163,6 +165,7 @@ class Path:
         self.reason = reason
         if state is self.state:
             return
+        self.before_silence = None
         if state is State.FAILED:
             steady = now - max(self.since_s, self.failed_s) > STEADY_S
             if self.state is State.WORKS:
@@ -231,8 +234,8 @@ class Path:
         if self.state is State.WORKS and len(self.marks) < _MARKS:
             self.marks.append(Mark(now, seq, sent, session))
 
-    def report(self, report: Report, session: int, now: float) -> None:
-        """The peer has received so much of it."""
+    def report(self, report: Report, session: int, now: float) -> bool:
+        """The peer has received so much of it; whether that is more than before."""
         confirmed = None
         while (
             self.marks
@@ -241,10 +244,11 @@ class Path:
         ):
             confirmed = self.marks.popleft()
         before = self.last_report
-        if before is None or report.highest > before.highest:
+        news = before is None or report.highest > before.highest
+        if news:
             self.heard_s = now
         if confirmed is None:
-            return
+            return news
         if self.last is not None and before is not None and self.last.session == session:
             sent = confirmed.sent - self.last.sent
             came = report.came - before.came
@@ -252,6 +256,7 @@ class Path:
                 share = min(1.0, max(0.0, 1 - came / sent))
                 self.loss += (share - self.loss) / 8
         self.last, self.last_report = confirmed, report
+        return news
 
     def silent_s(self, now: float) -> float:
         """For how long nothing that was sent has been reported, 0 if all was."""

@@ -381,6 +381,30 @@ class Paths:
         if not self.works():
             self._owner.dead(now)
 
+    def silent(self, path: Path, reason: str, now: float) -> None:
+        """What was sent over it is not reported: it has failed, or the peer is busy."""
+        before = path.since_s, path.hold_s
+        self.failed(path, reason, now)
+        path.before_silence = before
+
+    def reported(self, path: Path, now: float) -> None:
+        """It carried what was sent before it failed, and the report of that.
+
+        The peer was busy, and the path is what it was (RFC 5682 does so in TCP).
+        """
+        before = path.before_silence
+        if path.state is not State.FAILED or before is None:
+            return
+        path.turn(State.WORKS, "reported late", now)
+        path.since_s, path.hold_s = before
+        path.answered_s = now
+        path.unanswered = 0
+        self._schedule(path, now)
+        self._owner.event("path", f"{self.text(path)} works: reported late")
+        self.elect(now, f"{self.text(path)}: reported late")
+        self._owner.changed()
+        self._owner.working(now)
+
     def elect(self, now: float, cause: str, before: Path | None = None) -> None:
         """Take the path that should be taken now."""
         chosen = choose.elect(self.by_number.values(), self.active, now)

@@ -423,8 +423,10 @@ class Peer:
                 case Reports(reports):
                     for report in reports:
                         ours = self.paths.get(report.path)
-                        if ours is not None:
-                            ours.report(report, session.local_id, now)
+                        if ours is None:
+                            continue
+                        if ours.report(report, session.local_id, now) and ours is path:
+                            self.net.reported(ours, now)
                 case Locators(number, locators):
                     replies.append(LocatorsAck(number))
                     if number > self._heard_locators:

@@ -176,6 +176,6 @@ class Traffic:
             return
         if len(path.marks) >= 3 or path.unanswered:
             reason = f"silent for {1000 * silent_s:.0f} ms under traffic"
-            self._paths.failed(path, reason, now)
+            self._paths.silent(path, reason, now)
         elif not path.probes:
             self._paths.probe(path, now)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from world import World
 
-from mhostd.host.path import State
+from mhostd.host.path import HOLD_S, State
 
 EVERY_S = 0.001
 RTT_S = 0.002
@@ -222,3 +222,19 @@ def test_a_call_that_failed_long_ago_does_not_slow_the_next_one(world):
         link.cut.clear()
     world.run(63)
     assert b.got[a.identity.identifier, b"00000000 0>1 now"] == 1
+
+
+def test_a_peer_that_was_busy_for_a_moment_is_met_on_the_same_path_again(world):
+    """Everything waits for it, on each path: none of them has failed."""
+    a, b = world.nodes
+    streaming(world, 6)
+    world.run(2)
+    for link in world.segments:
+        link.delay_s = 0.2
+    world.run(2.05)
+    for link in world.segments:
+        link.delay_s = 0.001
+    world.run(3)
+    assert segments(world) == (0, 0)
+    peer = a.hosts.peers[b.identity.identifier]
+    assert all(path.hold_s == HOLD_S for path in peer.paths.values())

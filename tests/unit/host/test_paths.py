@@ -455,3 +455,17 @@ def test_the_path_that_is_taken_and_fails_twice_is_left(paths, around):
     ways["eth2"].turn(State.WORKS, "answered", 2.2)
     paths.failed(ways["eth1"], "refused", 2.3)
     assert paths.active is ways["eth2"]
+
+
+def test_a_path_whose_report_was_late_is_what_it_was(paths, around):
+    """The peer was busy; what it says came over that path, and so did what it says."""
+    first = working(paths, around)["eth1"]
+    since_s, hold_s = first.since_s, first.hold_s
+    paths.silent(first, "silent for 100 ms under traffic", 5.0)
+    assert paths.active is not first
+    paths.reported(first, 5.02)
+    assert paths.active is first
+    assert (first.state, first.since_s, first.hold_s) == (State.WORKS, since_s, hold_s)
+    paths.failed(first, "refused", 6.0)
+    paths.reported(first, 6.01)  # for another reason: no report mends that
+    assert first.state is State.FAILED
