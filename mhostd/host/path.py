@@ -113,6 +113,7 @@ class Path:
         marks: what was sent and not reported, oldest first.
         hold_s: how long it must work until it is preferred again.
         doubted_s: when another one by the same interface failed last.
+        reported_s: when the peer said last that more of what we send has come.
         before_silence: since_s and hold_s, if it failed for silence and nothing else.
     """
 
@@ -147,6 +148,7 @@ class Path:
     answered_s: float = float("-inf")
     doubted_s: float = float("-inf")
     before_silence: tuple[float, float] | None = None
+    reported_s: float = float("-inf")
 
     @property
     def doubted(self) -> bool:
@@ -209,13 +211,16 @@ class Path:
         limit_s = self.silence_s
         late = [n for n, (when_s, _pad) in self.probes.items() if when_s + limit_s <= now]
         padded = sum(1 for nonce in late if self.probes[nonce][1])
+        # Where more has come since, on a path that is full, one that is lost says nothing.
+        lost = [
+            n for n in late if not self.probes[n][1] and self.probes[n][0] > self.reported_s
+        ]
         for nonce in late:
             if len(self.late) >= _LATE_MAX:
                 del self.late[next(iter(self.late))]
             self.late[nonce] = self.probes.pop(nonce)
-        plain = len(late) - padded  # a padded one may have been too large
-        self.unanswered += plain
-        return plain, padded
+        self.unanswered += len(lost)
+        return len(lost), padded  # a padded one may have been too large
 
     # --- traffic
 
@@ -246,7 +251,7 @@ class Path:
         before = self.last_report
         news = before is None or report.highest > before.highest
         if news:
-            self.heard_s = now
+            self.heard_s = self.reported_s = now
         if confirmed is None:
             return news
         if self.last is not None and before is not None and self.last.session == session:

@@ -171,3 +171,14 @@ def test_the_same_state_for_another_reason_has_its_time(path):
     path.turn(State.WORKS, "one", 1.0)
     path.turn(State.WORKS, "other", 2.0)
     assert (path.reason, path.since_s) == ("other", 1.0)
+
+
+def test_a_probe_that_a_full_path_has_lost_says_nothing_while_traffic_is_reported(path):
+    path.srtt = 0.001
+    path.mark(1.0, 10, 10, SESSION)
+    path.probe(5, 1.0)
+    path.report(Report(1, 5, 10), SESSION, 1.03)
+    assert path.overdue(1.1) == (0, 0)
+    assert path.unanswered == 0
+    path.probe(6, 1.1)  # and nothing is reported since
+    assert path.overdue(1.2) == (1, 0)
