@@ -368,6 +368,15 @@ def two_links(lab: Lab) -> tuple[Host, Host, Host]:
     return a, b, net
 
 
+def stranger(lab: Lab, net: Host) -> Host:
+    """Another host, 10.1.0.66 on the bridge br0 of two_links()."""
+    x = lab.host("x")
+    lab.link(x, net, "x0")
+    net.ip("link set x0 master br0")
+    x.ip("addr add 10.1.0.66/24 dev x0")
+    return x
+
+
 def addresses(number: int, link: int, host: int = 0) -> list[str]:
     """What host 1 or 2 has on a link of two_links(), as `ip addr add` takes it.
 

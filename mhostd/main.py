@@ -380,8 +380,11 @@ class Daemon:
 
     def _network_changed(self, changes: list[Change]) -> None:
         """Links, addresses and routes of the host, as bind and translation see them."""
+        resized = False
         for change in changes:
             if isinstance(change, Link):
+                before = self._links.get(change.ifindex)
+                resized |= before is not None and before.mtu != change.mtu
                 self._links.link_changed(change)
                 self._link_event(change)
         self._links.routes_changed()
@@ -390,6 +393,8 @@ class Daemon:
             self._stack.overlay.set_kernel(self._uplinks())
             if any(isinstance(change, Route) for change in changes):
                 self._stack.overlay.routes_changed()
+            if resized:
+                self._stack.overlay.resized()
         if any(not isinstance(change, Route) or change.local for change in changes):
             self._host_udp.addresses_changed()
         faults = self._stack.table.faults

@@ -234,6 +234,13 @@ class Hosts:
             peer.refresh(now)
             self.arm(peer)
 
+    def resize(self, now: float) -> None:
+        """What fits in one packet may be otherwise now."""
+        self._now = now
+        for peer in list(self.peers.values()):
+            peer.resize(now)
+            self.arm(peer)
+
     # --- octets
 
     def send(

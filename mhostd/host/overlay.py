@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 
 from mhostd.cmsg import pack_cmsgs, unpack_cmsgs
 from mhostd.errors import DropReason, End, MhostError, Verdict
@@ -66,6 +66,7 @@ _ROOM_MIN = 1280 - _IPV6_HLEN - UDP_HLEN  # every IPv6 link carries that (RFC 82
 _HLEN = {AF_INET: 20 + UDP_HLEN, AF_INET6: _IPV6_HLEN + UDP_HLEN}
 _IN_PKTINFO = struct.Struct("=i4s4s")  # struct in_pktinfo, linux/in.h
 _IN6_PKTINFO = struct.Struct("=16sI")  # struct in6_pktinfo, linux/in6.h
+_WAYS = 256  # whose texts are kept
 _REFUSAL_S = 0.1  # between refusals to one peer, once its burst is used up
 _CHECK = slice(6, 8)  # of a UDP header
 
@@ -117,6 +118,7 @@ class Overlay:
         ):
             self.sk.options[key] = value
         self.uplinks = Uplinks(table)
+        self._via = lru_cache(_WAYS)(self.uplinks.way_text)
         self.device_mtu: Callable[[int], int] = lambda _ifindex: UDP_LEN_MAX
         self.kernel_routes: Callable[[int, Locator], bool] = lambda _ifindex, _locator: True
         self.sink: EventSink = lambda _event: None
@@ -315,9 +317,7 @@ class Overlay:
         skb.saddr, skb.daddr = saddr, self.hosts.us.identifier
         skb.dev = "lo" if saddr == skb.daddr else ""
         if path is not None:
-            way = path.way
-            ours, theirs = self.uplinks.text(way.source), self.uplinks.text(way.remote)
-            skb.dev, skb.via = path.device or way.l3, f"{way.l3} {ours} {theirs}"
+            skb.dev, skb.via = path.device or path.way.l3, self._via(path.way)
         return self._l3.mhost_send_to_l4(skb, self.mhost_proto)
 
     # --- errors
@@ -345,13 +345,16 @@ class Overlay:
 
     def _error(self, _sk: Sock, err: SkError) -> None:
         """What we sent to a locator has failed, an ICMP message or the kernel says."""
-        now = self._l3.now()
         if err.error.errno == errno.EMSGSIZE:
-            for peer in list(self.hosts.peers.values()):
-                peer.resize(now)
-        else:
-            remote = Locator(err.sa.family, err.sa.address, err.sa.scope_id)
-            self.hosts.suspect(remote, err.error.strerror, now)
+            self.resized()
+            return
+        remote = Locator(err.sa.family, err.sa.address, err.sa.scope_id)
+        self.hosts.suspect(remote, err.error.strerror, self._l3.now())
+        self._arm()
+
+    def resized(self) -> None:
+        """Interfaces, or paths behind them, take more or less than before."""
+        self.hosts.resize(self._l3.now())
         self._arm()
 
     # --- where we are

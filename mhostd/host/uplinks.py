@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 
 from mhostd.errors import MhostError
-from mhostd.host.path import Uplink
+from mhostd.host.path import Uplink, Way
 from mhostd.host.wire import L3_NAME
 from mhostd.mhost_table import MhostTable
 from mhostd.sock import Locator
@@ -64,6 +64,10 @@ class Uplinks:
             raise MhostError(errno.EBUSY, f"path drain: without {what} no uplink would be left")
         (self._drained.add if drained else self._drained.discard)(what)
         return [f"{up.l3} {self.text(up.locator)}" for up in named]
+
+    def way_text(self, way: Way) -> str:
+        """A path as MHOST_PKTINFO has it: L3, our address, the peer's."""
+        return f"{way.l3} {self.text(way.source)} {self.text(way.remote)}"
 
     def text(self, locator: Locator) -> str:
         """A locator as applications spell it."""

@@ -12,7 +12,7 @@ import textwrap
 import time
 
 import pytest
-from lab import Lab, key_of, two_links
+from lab import Lab, key_of, stranger, two_links
 
 pytestmark = pytest.mark.native  # a flood is more than the walk alone can look at
 
@@ -103,10 +103,7 @@ def python(host, code, *argv):
 def attack(count: int) -> None:
     with Lab() as lab:
         a, b, net = two_links(lab)
-        x = lab.host("x")
-        lab.link(x, net, "x0")
-        net.ip("link set x0 master br0")
-        x.ip("addr add 10.1.0.66/24 dev x0")
+        x = stranger(lab, net)
         keys = {host.name: key_of(host) for host in (a, b)}
         for host, peer, number in ((a, "b", 2), (b, "a", 1)):
             host.start(

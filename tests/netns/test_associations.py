@@ -14,7 +14,7 @@ import time
 
 import msgspec
 import pytest
-from lab import BIN, Lab, config, key_of, locators, two_hosts, two_links
+from lab import BIN, Lab, config, key_of, locators, stranger, two_hosts, two_links
 
 from mhostd.directory_file import emit_line, parse_line
 
@@ -281,7 +281,7 @@ while True:
 
 def sizes(a, b, wanted):
     """See that what fits is `wanted` octets, everywhere, and is carried."""
-    until(lambda: (path := active(a)) is None or path["payload_max"] == wanted, 15)
+    until(lambda: (path := active(a)) is None or path["payload_max"] == wanted)
     said = json.loads(a.run(sys.executable, "-c", SIZES, "b").stdout)
     assert said[:3] == [wanted, wanted + 48, wanted]
     assert [number for number, _text in said[3:]] == [errno.EMSGSIZE] * 2
@@ -295,11 +295,11 @@ def counter(b):
 
 
 def test_what_fits_is_said_and_what_does_not_is_refused(kernel_pair):
-    """EMSGSIZE, MHOST_MTU and IPV6_MTU agree, also when the way becomes narrower."""
+    """EMSGSIZE, MHOST_MTU and IPV6_MTU agree, also when the way changes."""
     a, b = kernel_pair
     kernel_only(a, b, 0)
     counter(b)
-    for mtu in (MTU, 1400):
+    for mtu in (MTU, 1400, MTU):
         for host in (a, b):
             host.batch(*(f"link set eth{n} mtu {mtu}" for n in (0, 1)))
         sizes(a, b, mtu - 20 - 8 - OVER)
@@ -412,6 +412,27 @@ def test_a_daemon_that_is_stopped_says_so_also_where_something_waits(kernel_pair
     assert association(b, "a") == "none"
 
 
+def test_a_daemon_that_is_stopped_says_so_over_the_tun_too():
+    """What it says last is written before the device is closed."""
+    with Lab() as lab:
+        a, b = two_hosts(lab)
+        b.start(config(2, 1))
+        a.start(config(1, 2))
+        for l3 in set(L3S) - {"inet"}:
+            a.mhostctl("l3", "down", l3)
+        a.mhostctl("hosts", "add", "bob", "--key", key_of(b), L3S["inet"])
+        app, sink = a.app(), b.app()
+        for each in (app, sink):
+            each("socket", "mhost")
+        sink("bind", "*", 7)
+        app("sendto", "hello", "bob", 7)
+        assert carrier(sink("recv")[3]) == "inet"
+        name = identifier(a)
+        assert association(b, name) == "established"
+        assert a.stop(signal.SIGTERM) == 0
+        until(lambda: association(b, name) in (None, "none"))
+
+
 def test_each_choice_is_explained_and_told(kernel_pair):
     a, b = kernel_pair
     kernel_only(a, b, 0, 1)
@@ -453,10 +474,7 @@ def test_a_forged_record_of_the_directory_delays_and_never_redirects():
     """It says that b is at the host of x, who has a key of its own: x gets nothing."""
     with Lab() as lab:
         a, b, net = two_links(lab)
-        x = lab.host("x")
-        lab.link(x, net, "x0")
-        net.ip("link set x0 master br0")
-        x.ip("addr add 10.1.0.66/24 dev x0")
+        x = stranger(lab, net)
         shared = a.dir.parent / "directory"
         shared.mkdir()
         more = f'[directory]\npath = "{shared}"\nlease_s = 10\n'

@@ -7,6 +7,7 @@ import pytest
 
 from mhostd.errors import MhostError
 from mhostd.mhost_table import MhostTable
+from mhostd.uapi import AF_INET6
 
 
 @pytest.fixture
@@ -168,3 +169,9 @@ def test_the_kernels_udp_goes_and_comes_under_a_live_socket(kernel_node, kernel)
     assert (here, 2) not in kernel.bound
     node.sendto(everywhere, b"hello", "198.51.100.1", 7)
     assert kernel.sent[-1][0] == b"hello"
+
+
+def test_an_address_that_is_too_short_is_on_no_route(node):
+    """A peer may say anything of an L3 that it has otherwise."""
+    for octets in range(16):
+        assert node.table.mhost_route(AF_INET6, bytes(octets)) is None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from functools import partial
 
 import pytest
 from world import World
 
+from mhostd.errors import MhostError
+from mhostd.host.handshake import LOAD_INITS, Doorkeeper
 from mhostd.host.path import HOLD_S, State
 
 EVERY_S = 0.001
@@ -238,3 +241,45 @@ def test_a_peer_that_was_busy_for_a_moment_is_met_on_the_same_path_again(world):
     assert segments(world) == (0, 0)
     peer = a.hosts.peers[b.identity.identifier]
     assert all(path.hold_s == HOLD_S for path in peer.paths.values())
+
+
+def test_a_handshake_that_cannot_be_sent_fails_the_path_and_another_is_taken(world):
+    a, b = world.nodes
+    streaming(world, 2)
+    world.run(3)
+    world.segments[0].down.add(a.number)  # and nobody has told
+    peer = a.hosts.peers[b.identity.identifier]
+    peer.association.connect(world.now)
+    assert segment(a, b) == 1
+    assert world.send(a, b, b"00000000 0>1 on")
+
+
+def test_a_cookie_that_cannot_be_answered_harms_nothing(world):
+    a, b = world.nodes
+    packets = []
+    world.segments[0].cut.add((a.number, b.number))
+    world.segments[1].cut.add((a.number, b.number))
+    transmit, a.hosts.transmit = a.hosts.transmit, lambda way, packet: packets.append(packet)
+    peer = a.hosts.peers[b.identity.identifier]
+    peer.association._ids.transmit = a.hosts.transmit
+    world.send(a, b, b"00000000 0>1 first")
+    door = Doorkeeper(b.identity, world.rng.randbytes)
+    cookies = [door.admit(packets[0], b"here", 0.0) for _ in range(LOAD_INITS + 1)]
+    peer.association._ids.transmit = transmit
+    world.segments[0].down.add(a.number)
+    way = peer.net.ordered()[0].way
+    assert a.hosts.receive(way, cookies[-1], 0.0) is None
+
+
+def test_duplicates_that_are_too_large_for_all_are_said_to_be(world):
+    a, b = world.nodes
+    streaming(world, 1)
+    world.run(2)
+
+    def too_large(way, packet):
+        raise MhostError(errno.EMSGSIZE, "too large")
+
+    a.hosts.transmit = too_large
+    with pytest.raises(MhostError) as caught:
+        a.hosts.send(b.identity.identifier, 17, bytes(1000), True, world.now)
+    assert caught.value.errno == errno.EMSGSIZE

@@ -469,3 +469,9 @@ def test_a_path_whose_report_was_late_is_what_it_was(paths, around):
     paths.failed(first, "refused", 6.0)
     paths.reported(first, 6.01)  # for another reason: no report mends that
     assert first.state is State.FAILED
+
+
+def test_a_path_that_was_heard_first_ranks_as_its_locator_once_that_is_named(paths):
+    early = paths.of(Way("host_inet", at(1, 1), 1, at(1, 7), PORT), 1.0)
+    paths.hint("config", [at(1, 7), at(1, 2), at(2, 2)], 2.0)
+    assert paths.ordered()[0] is early
